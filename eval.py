@@ -1,0 +1,42 @@
+"""Evaluate a method on benchmarks: ``python eval.py --benchmark NAME --model mini --generate_num 3 --eval_num -1``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ffaa.config import parse
+from ffaa.evaluation.benchmarks import EvalConfig, Result, evaluate
+from ffaa.reporting.tables import benchmarks_table, decisions_table, family, group_lines, make_console, spread_line
+from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, run_door
+
+
+def report(results: Sequence[Result]) -> int:
+    """Print the tables of scored benchmarks; returns the exit code."""
+    console = make_console()
+    families: dict[str, dict[str, dict[str, Any]]] = {}
+    for result in results:
+        console.print(decisions_table(result.benchmark, result.summary, result.method))
+        for line in group_lines(result.summary):
+            console.print(line, markup=False)
+        console.print(f"saved in {result.folder}\n", markup=False, soft_wrap=True)
+        families.setdefault(family(result.benchmark), {})[result.benchmark] = result.summary
+    for summaries in families.values():
+        if len(summaries) > 1:
+            console.print(benchmarks_table(summaries, results[0].method))
+        if spread := spread_line(summaries):
+            console.print(spread, markup=False)
+    n_failed = sum(result.summary["n_failed"] for result in results)
+    if n_failed:
+        console.print(f"{n_failed} pictures failed and are not scored; why stands in predictions.jsonl", markup=False)
+    return EXIT_PARTIAL if n_failed else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the evaluation that the command line asks for."""
+    config = parse(EvalConfig, argv, prog="eval.py", description="Evaluate a method on benchmarks.")
+    return report(evaluate(config))
+
+
+if __name__ == "__main__":
+    run_door(main)

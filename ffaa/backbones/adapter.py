@@ -1,0 +1,159 @@
+"""What stage 1 trains of a multimodal language model: LoRA on its language model, and the whole projector.
+
+Saved in peft's format (``adapter_config.json`` + ``adapter_model.safetensors``), so that peft alone reads it too; read
+back strictly, where peft only warns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm, with_dtype
+from ffaa.runtime import atomic_write_text
+from ffaa.types import InputError
+
+LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+PROJECTOR = "multi_modal_projector"
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+NAMED_IN_ERRORS = 3
+
+
+def attach_lora(mllm: Mllm, config: MllmConfig, *, seed: int = 0) -> PeftModel:
+    """The model with fresh LoRA adapters and a trainable copy of the projector; all else is frozen.
+
+    ``mllm.model`` is changed in place (peft wraps its layers). ``seed`` fixes the adapters' initial weights.
+    """
+    settings = LoraConfig(
+        r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        bias="none",
+        target_modules=LORA_TARGETS,
+        modules_to_save=[PROJECTOR],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_peft_model(mllm.model, settings)
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"peft returned a {type(model).__name__}")
+    return model
+
+
+def save_adapter(model: PeftModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write the trained tensors to ``folder``. The same weights give the same bytes; no path of the machine is named."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
+    }
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    settings = model.peft_config["default"].to_dict()
+    settings.update(base_model_name_or_path=None, inference_mode=True)
+    atomic_write_text(folder / CONFIG_FILE, json.dumps(settings, indent=2, sort_keys=True, default=_plain) + "\n")
+
+
+def load_mllm(
+    config: MllmConfig,
+    checkpoint: Path | None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Mllm:
+    """The trained model, adapters merged, in eval mode; ``checkpoint`` None: as ``build_mllm`` makes it.
+
+    Rank and scale are the checkpoint's own. An assembled model is merged in fp32 and cast afterwards; a whole base is
+    merged in ``dtype``, since it may fit in memory only so.
+
+    Raises:
+        InputError: no adapter there, or its tensors are not exactly the expected ones (names and shapes).
+    """
+    if checkpoint is None:
+        return build_mllm(config, dtype=dtype, device=device, seed=seed)
+    folder = checkpoint / "mllm"
+    settings, tensors = _read_adapter(folder)
+    mllm = build_mllm(config, dtype=dtype if config.base else torch.float32, seed=seed)
+    peft_model = get_peft_model(mllm.model, settings)
+    expected = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    check_tensors(expected, tensors, folder / WEIGHTS_FILE)
+    set_peft_model_state_dict(peft_model, tensors)
+    merged = peft_model.merge_and_unload()
+    if merged is not mllm.model:
+        raise TypeError("peft unloaded into another model than it was given")
+    mllm.model.requires_grad_(False)
+    mllm.model.to(device).eval()
+    return with_dtype(mllm, dtype)
+
+
+def check_tensors(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str
+) -> None:
+    """Whether ``found`` has exactly the names and shapes of ``expected``.
+
+    Raises:
+        InputError: naming the first few missing, unexpected or misshapen tensors.
+    """
+    misshapen = [
+        f"{name} is {tuple(found[name].shape)}, wanted {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name].shape != found[name].shape
+    ]
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "misshapen": misshapen,
+    }
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:NAMED_IN_ERRORS])}{', ...' if len(names) > NAMED_IN_ERRORS else ''})"
+        for kind, names in problems.items()
+        if names
+    ]
+    if parts:
+        raise InputError(f"{source} does not fit the model: {'; '.join(parts)}")
+
+
+def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise InputError(f"the checkpoint lacks {path}")
+    try:
+        values = json.loads(config_path.read_text(encoding="utf-8"))
+        settings = LoraConfig(
+            r=values["r"],
+            lora_alpha=values["lora_alpha"],
+            lora_dropout=values["lora_dropout"],
+            bias="none",
+            target_modules=LORA_TARGETS,
+            modules_to_save=[PROJECTOR],
+            use_rslora=values.get("use_rslora", False),
+            inference_mode=True,
+        )
+        return settings, load_file(weights_path)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"cannot read the adapter in {folder}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of what peft's settings hold beside plain values."""
+    if isinstance(value, set):
+        return sorted(value)
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"cannot write a {type(value).__name__} as JSON")

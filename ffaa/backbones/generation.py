@@ -1,0 +1,208 @@
+"""Generation: many answers to many pictures at once, through one interface.
+
+Each picture is encoded once, whatever the number of its questions; all rows (pictures x prompts) of a call are padded on
+the left and decoded together. In fp32 an answer does not depend on what else is in the batch, sampled ones included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
+
+from ffaa.backbones.mllm import Mllm
+from ffaa.dialogue.answers import RESULT
+from ffaa.types import Verdict
+
+# What the parser of answers takes as the start of the verdict line, up to where the verdict is to come.
+_BEFORE_VERDICT = re.compile(rf"(?:^|\n)[\s*_`#>+•·\-\d.()]*{RESULT}[\s*_`]*:[\s*_`\"']*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How answers are decoded."""
+
+    max_new_tokens: int = 512
+    """Tokens after which an answer is cut."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above 0 samples."""
+    seed: int = 0
+    """Of sampling; each row draws from a generator of its own, made of this, the picture, the prompt and its place."""
+
+
+@dataclass(frozen=True)
+class GeneratedText:
+    """One answer. ``finished``: it ended by itself; ``score``: P(fake) at the verdict token, None without a verdict."""
+
+    text: str
+    finished: bool
+    score: float | None
+
+
+class GenerationEngine(Protocol):
+    """What methods need of a language model: answers to prompts about pictures."""
+
+    def generate(
+        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
+    ) -> list[list[GeneratedText]]:
+        """One list of answers per picture, in the order of its prompts."""
+        ...
+
+
+class VerdictTokens:
+    """The two tokens between which an answer decides, after ``Analysis result:``."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.real, self.fake = self._first_difference()
+
+    def _first_difference(self) -> tuple[int, int]:
+        """The first token in which the two verdict lines differ: a word, or its first letter for a byte tokenizer."""
+        lines = [
+            self._tokenizer(f"{RESULT}: {verdict}", add_special_tokens=False)["input_ids"]
+            for verdict in (Verdict.REAL, Verdict.FAKE)
+        ]
+        return next((real, fake) for real, fake in zip(*lines, strict=False) if real != fake)
+
+    def locate(self, ids: Sequence[int]) -> int | None:
+        """Index of the verdict token in an answer's ids, None where it gives no verdict."""
+        for index, token in enumerate(ids):
+            if token in (self.real, self.fake) and _BEFORE_VERDICT.search(self._tokenizer.decode(ids[:index])):
+                return index
+        return None
+
+
+class _Recorder(LogitsProcessor):
+    """Keeps the two verdict tokens' raw logits of each step, (rows, 2); changes nothing."""
+
+    def __init__(self, tokens: VerdictTokens) -> None:
+        self._ids = [tokens.real, tokens.fake]
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        self.steps.append(scores[:, self._ids].float())
+        return scores
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Sampling as argmax(logits / temperature + Gumbel noise), one generator a row, so that rows do not affect others."""
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        width = scores.shape[-1]
+        noise = torch.stack([torch.empty(width).exponential_(generator=one) for one in self._generators])
+        noisy = scores.float() / self._temperature - noise.log().to(scores.device)
+        return noisy  # type: ignore[return-value]
+
+
+class TransformersEngine:
+    """Local generation by transformers; the model is used as it is (its device, dtype and adapters)."""
+
+    def __init__(self, mllm: Mllm, settings: GenerationSettings) -> None:
+        self.mllm = mllm
+        self.settings = settings
+        self.verdict_tokens = VerdictTokens(mllm.tokenizer)
+
+    @torch.inference_mode()
+    def generate(
+        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
+    ) -> list[list[GeneratedText]]:
+        """Answers to ``prompts[i]`` (rendered, with one ``<image>`` each) about ``images[i]``, all decoded together.
+
+        Raises:
+            ValueError: the numbers of pictures and of prompt lists differ.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(f"{len(images)} pictures but {len(prompts)} lists of prompts")
+        if not any(prompts):
+            return [[] for _ in images]
+        recorder = _Recorder(self.verdict_tokens)
+        processors = LogitsProcessorList([recorder])
+        if self.settings.temperature > 0:
+            processors.append(_GumbelNoise(self.settings.temperature, self._row_seeds(images, prompts)))
+        inputs = self._inputs(images, prompts)
+        sequences = self.mllm.model.generate(
+            **inputs, generation_config=self._generation_config(), logits_processor=processors
+        )
+        # Given embeddings, generate returns the new tokens alone; given ids, the prompt's stand before them.
+        prompt_length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+        rows = sequences[:, prompt_length:].tolist()
+        pairs = torch.stack(recorder.steps, dim=1)
+        texts = iter([self._read(row, pair) for row, pair in zip(rows, pairs, strict=True)])
+        return [[next(texts) for _ in row] for row in prompts]
+
+    def _inputs(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        if isinstance(self.mllm.model, LlavaForConditionalGeneration):
+            return self._encoded_once(images, prompts)
+        return self._encoded_per_prompt(images, prompts)
+
+    def _encoded_once(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Embeddings of all rows, (rows, longest prompt, width), each picture's features placed in all of its rows."""
+        model, device = self.mllm.model, self.mllm.model.device
+        asked = [index for index, row in enumerate(prompts) if row]
+        pixels = self.mllm.pixel_values([images[index] for index in asked]).to(device, model.dtype)
+        features = torch.stack(tuple(model.get_image_features(pixel_values=pixels).pooler_output))
+        owners = [place for place, index in enumerate(asked) for _ in prompts[index]]
+        ids, attention = self._pad_left([self.mllm.prompt_ids(prompt) for row in prompts for prompt in row])
+        ids, attention = ids.to(device), attention.to(device)
+        embeddings = model.get_input_embeddings()(ids)
+        is_image = (ids == self.mllm.image_token_id).unsqueeze(-1)
+        per_row = features[torch.tensor(owners, device=device)].to(embeddings.dtype)
+        return {"inputs_embeds": embeddings.masked_scatter(is_image, per_row), "attention_mask": attention}
+
+    def _encoded_per_prompt(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Inputs for models of another layout than LLaVA's, made by their own processor; a picture is encoded per row."""
+        rows = [(image, prompt) for image, row in zip(images, prompts, strict=True) for prompt in row]
+        inputs = self.mllm.processor(
+            images=[[image] for image, _ in rows],
+            text=[prompt for _, prompt in rows],
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        )
+        return dict(inputs.to(self.mllm.model.device, self.mllm.model.dtype))
+
+    def _pad_left(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and attention mask, (rows, longest)."""
+        longest = max(len(row) for row in rows)
+        pad = self.mllm.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
+        attention = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        return ids, attention
+
+    def _generation_config(self) -> GenerationConfig:
+        return GenerationConfig(
+            max_new_tokens=self.settings.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=self.mllm.end_token_id,
+            pad_token_id=self.mllm.tokenizer.pad_token_id,
+        )
+
+    def _read(self, row: list[int], pairs: torch.Tensor) -> GeneratedText:
+        """One row's text; ``pairs`` (steps, 2) are the verdict tokens' logits."""
+        finished = self.mllm.end_token_id in row
+        ids = row[: row.index(self.mllm.end_token_id)] if finished else row
+        place = self.verdict_tokens.locate(ids)
+        score = None if place is None else float(torch.sigmoid(pairs[place, 1] - pairs[place, 0]))
+        return GeneratedText(self.mllm.tokenizer.decode(ids, skip_special_tokens=True).strip(), finished, score)
+
+    def _row_seeds(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[int]:
+        """A seed a row out of what the row is, so that a picture's samples are the same in any batch."""
+        seeds = []
+        for image, row in zip(images, prompts, strict=True):
+            picture = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+            for place, prompt in enumerate(row):
+                identity = f"{self.settings.seed}:{picture}:{place}:{prompt}"
+                seeds.append(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") >> 1)
+        return seeds

@@ -1,0 +1,300 @@
+"""Multimodal language models: assembled from a vision tower and a language model, or any image-text model of the hub.
+
+An assembled model is a plain ``transformers.LlavaForConditionalGeneration`` (tower, two-layer MLP projector, language
+model), so that it saves, loads and generates as any other. What is trained of it (LoRA adapters on the language model
+and the projector) lives in ``adapter.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from PIL import Image, ImageOps
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    CLIPImageProcessor,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+from ffaa.backbones.byte_tokenizer import byte_tokenizer
+from ffaa.backbones.vision import load_vision_tower, resolve_source
+from ffaa.dialogue.prompts import SYSTEM_PROMPT
+from ffaa.runtime import closest
+from ffaa.types import InputError
+
+IMAGE_TOKEN = "<image>"
+CLIP_MEAN_COLOUR = (122, 116, 104)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA (arXiv 2106.09685) on the linear layers of the language model."""
+
+    r: int = 16
+    """Rank of the update."""
+    alpha: int = 32
+    """The update is scaled by alpha / r."""
+    dropout: float = 0.05
+    """Dropout on the adapters' input while training."""
+
+
+@dataclass(frozen=True)
+class MllmConfig:
+    """What a multimodal language model is made of."""
+
+    base: str | None = None
+    """Hub id or folder of a whole image-text model; null: assembled from ``vision`` and ``language``."""
+    vision: str | dict[str, Any] = "clip_vit_b16"
+    """Asset name, hub id or folder of a CLIP vision tower, or a mapping of CLIPVisionConfig (random weights)."""
+    language: str | dict[str, Any] = "smollm2_135m"
+    """Asset name, hub id or folder of a causal language model, or a mapping of LlamaConfig (random weights)."""
+    image_size: int = 160
+    """Side in pixels of the square picture that the vision tower reads."""
+    image_aspect: Literal["stretch", "pad"] = "stretch"
+    """How a picture becomes square: stretched, or padded with CLIP's mean colour (as LLaVA-1.5)."""
+    vision_feature_layer: int | list[int] = field(default_factory=lambda: [4, 6, 8, 11])
+    """Hidden state(s) of the tower whose patch tokens feed the projector, side by side."""
+    template: str = "chatml"
+    """Layout of the conversation: chatml or vicuna_v1."""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """Adapters that stage 1 trains."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Layout of one turn; ``{question}`` is filled in, ``IMAGE_TOKEN`` stands for all tokens of the picture."""
+
+    turn: str
+    answer_end: str
+
+
+TEMPLATES = {
+    "chatml": Template(
+        turn=f"<|im_start|>user\n{IMAGE_TOKEN}\n{{question}}<|im_end|>\n<|im_start|>assistant\n",
+        answer_end="<|im_end|>",
+    ),
+    "vicuna_v1": Template(
+        turn=f"{SYSTEM_PROMPT} USER: {IMAGE_TOKEN}\n{{question}} ASSISTANT:",
+        answer_end="</s>",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Mllm:
+    """A model with the processor and the conversation layout that belong to it."""
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    template: Template
+    end_token_id: int
+    config: MllmConfig
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.processor.tokenizer
+
+    @property
+    def answer_end(self) -> str:
+        """The text of the token that ends an answer, appended to answers in training."""
+        return self.template.answer_end
+
+    @property
+    def image_token_id(self) -> int:
+        return int(self.model.config.image_token_id)
+
+    @property
+    def image_tokens(self) -> int:
+        """How many tokens one picture takes (models of the LLaVA layout)."""
+        return int(self.model.config.image_seq_length)
+
+    def prompt(self, question: str) -> str:
+        """One turn up to where the answer begins, with ``IMAGE_TOKEN`` once.
+
+        Raises:
+            InputError: the question holds a token with a meaning of its own, such as ``<image>``.
+        """
+        for token in self.tokenizer.all_special_tokens:
+            if token in question:
+                raise InputError(f"the question may not contain {token!r}, which is a control token of the model")
+        return self.template.turn.format(question=question)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt, its ``IMAGE_TOKEN`` repeated once per image token (LLaVA layout)."""
+        expanded = prompt.replace(IMAGE_TOKEN, IMAGE_TOKEN * self.image_tokens)
+        return list(self.tokenizer(expanded)["input_ids"])
+
+    def pixel_values(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Normalised pictures, (n, 3, image_size, image_size) float32 on the CPU."""
+        squares = [pad_to_square(image) if self.config.image_aspect == "pad" else image for image in images]
+        values: torch.Tensor = self.processor.image_processor(images=squares, return_tensors="pt")["pixel_values"]
+        return values
+
+
+def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = CLIP_MEAN_COLOUR) -> Image.Image:
+    """The RGB picture centred on a square of its longer side, as LLaVA-1.5 pads."""
+    side = max(image.size)
+    return ImageOps.pad(image, (side, side), color=colour) if image.width != image.height else image
+
+
+def build_mllm(
+    config: MllmConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Mllm:
+    """The model of a configuration, in eval mode, with an untrained projector where it is assembled.
+
+    ``seed`` fixes the projector and, for towers given as mappings, all weights; the global generator is left as it was.
+
+    Raises:
+        InputError: unknown template, or a source that is neither an asset, a folder nor to be had from the hub.
+    """
+    if config.template not in TEMPLATES:
+        raise InputError(f"unknown template {config.template!r}{closest(config.template, TEMPLATES)}")
+    template = TEMPLATES[config.template]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, processor = _load_whole(config, dtype) if config.base else _assemble(config, dtype, seed)
+    tokenizer = processor.tokenizer
+    end_token_id = tokenizer.convert_tokens_to_ids(template.answer_end)
+    if end_token_id is None or end_token_id == tokenizer.unk_token_id:
+        raise InputError(f"template {config.template!r} ends answers by {template.answer_end!r}, unknown to the tokenizer")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = template.answer_end
+    # What a base's own generation_config.json asks for (sampling, penalties) must not change the answers.
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return Mllm(model.to(device).eval(), processor, template, int(end_token_id), config)
+
+
+def with_dtype(mllm: Mllm, dtype: torch.dtype) -> Mllm:
+    """The same model with its weights cast."""
+    return replace(mllm, model=mllm.model.to(dtype))
+
+
+def _load_whole(config: MllmConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, ProcessorMixin]:
+    source = resolve_source(str(config.base))
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the image-text model {config.base!r}: {_first_line(error)}") from error
+    return model, processor
+
+
+def _assemble(
+    config: MllmConfig, dtype: torch.dtype, seed: int
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """Tower + fresh projector + language model. Built on the meta device: nothing is initialised only to be replaced."""
+    vision = load_vision_tower(config.vision, config.image_size, seed)
+    language, tokenizer = _load_language(config.language)
+    image_token_id = _add_image_token(language, tokenizer)
+    patch_size = int(vision.config.patch_size)
+    llava_config = LlavaConfig(
+        vision_config=vision.config,
+        text_config=language.config,
+        image_token_index=image_token_id,
+        image_seq_length=(config.image_size // patch_size) ** 2,
+        vision_feature_layer=config.vision_feature_layer,
+        vision_feature_select_strategy="default",
+    )
+    projector = LlavaMultiModalProjector(llava_config)
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(llava_config)
+    model.model.vision_tower = vision
+    model.model.multi_modal_projector = projector
+    model.model.language_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    model.tie_weights()
+    return model.to(dtype), _processor(config, tokenizer, patch_size)
+
+
+def _processor(config: MllmConfig, tokenizer: PreTrainedTokenizerBase, patch_size: int) -> LlavaProcessor:
+    """CLIP's normalisation of the whole picture; faces are cropped before, so nothing is cut off here."""
+    side = {"height": config.image_size, "width": config.image_size}
+    image_processor = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_chat_template(TEMPLATES[config.template]),
+    )
+
+
+def _chat_template(template: Template) -> str:
+    """The layout as the Jinja template that ``apply_chat_template`` renders for one user turn with one picture."""
+    before, after = template.turn.split(f"{IMAGE_TOKEN}\n{{question}}")
+    content = (
+        "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for p in m['content'] %}{% if p['type'] == 'image' %}{{ '" + IMAGE_TOKEN + "\\n' }}{% endif %}{% endfor %}"
+        "{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}"
+    )
+    return (
+        "{% for m in messages %}{% if m['role'] == 'user' %}"
+        + f"{{{{ {before!r} }}}}"
+        + content
+        + f"{{{{ {after!r} }}}}"
+        + "{% else %}"
+        + content
+        + f"{{{{ {template.answer_end!r} }}}}"
+        + "{% endif %}{% endfor %}"
+    )
+
+
+def _load_language(source: str | dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The causal language model in fp32, and its tokenizer (byte-level for random weights)."""
+    if isinstance(source, dict):
+        tokenizer = byte_tokenizer()
+        special = {
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        return AutoModelForCausalLM.from_config(LlamaConfig(**{**special, **source})), tokenizer
+    folder = resolve_source(source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the language model {source!r}: {_first_line(error)}") from error
+
+
+def _add_image_token(language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of ``<image>``; a vocabulary without it grows by one row, the mean of the others.
+
+    The row is never read (the picture's features take its place) and, being the mean, never the likeliest token.
+    """
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    old_size = language.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > old_size:
+        language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            for layer in (language.get_input_embeddings(), language.get_output_embeddings()):
+                layer.weight[old_size:] = layer.weight[:old_size].mean(dim=0)
+    return int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

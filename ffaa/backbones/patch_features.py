@@ -1,0 +1,58 @@
+"""Patch tokens of a frozen CLIP tower at several layers, side by side, computed once for a set of pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+from transformers import CLIPImageProcessor, CLIPVisionModel
+
+from ffaa.backbones.vision import load_vision_tower
+from ffaa.data.images import open_image
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 32
+
+
+def patch_features(
+    images: Sequence[Path], cache: Path, *, vision: str, image_size: int, layers: Sequence[int], dtype: torch.dtype
+) -> np.ndarray:
+    """Hidden states of the patches at ``layers`` (indices as in LLaVA's ``vision_feature_layer``), concatenated.
+
+    Returns a memory-mapped float16 array (pictures, patches, len(layers) * width), kept in the folder ``cache`` under a
+    name made of the pictures, the tower and the settings, so that a changed set is computed anew.
+    """
+    key = json.dumps([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in images] + [vision, image_size, *layers])
+    path = cache / f"{hashlib.sha256((key + str(dtype)).encode()).hexdigest()[:16]}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path, mmap_mode="r"))
+    cache.mkdir(parents=True, exist_ok=True)
+    tower = load_vision_tower(vision, image_size).to(dtype).eval()
+    patches = (image_size // tower.config.patch_size) ** 2
+    partial = path.with_suffix(".partial")
+    shape = (len(images), patches, len(layers) * tower.config.hidden_size)
+    out = open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    for start in tqdm(range(0, len(images), _BLOCK), desc="patch features", unit="block"):
+        block = images[start : start + _BLOCK]
+        out[start : start + len(block)] = _forward(tower, block, image_size, layers)
+    out.flush()
+    partial.rename(path)
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+@torch.inference_mode()
+def _forward(tower: CLIPVisionModel, paths: Sequence[Path], image_size: int, layers: Sequence[int]) -> np.ndarray:
+    side = {"height": image_size, "width": image_size}
+    processor = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    pixels = processor(images=[open_image(path) for path in paths], return_tensors="pt")["pixel_values"]
+    states = tower(pixels.to(tower.dtype), output_hidden_states=True).hidden_states
+    features: np.ndarray = torch.cat([states[layer][:, 1:] for layer in layers], dim=-1).to(torch.float16).numpy()
+    return features

@@ -1,0 +1,220 @@
+"""From YAML files and command-line flags to dataclasses, and back.
+
+A program's options are one dataclass; each field's attribute docstring is its help text. Flags are snake_case, nested
+dataclasses are reached by dots (``--lora.r 8``), ``--config file.yaml`` gives many options at once and flags win over
+it, ``--print_config`` shows what would be used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import jsonargparse
+import yaml
+from jsonargparse.typing import register_type
+
+from ffaa.runtime import EXIT_INPUT, PROJECT_ROOT, atomic_write_text, closest, to_plain
+from ffaa.types import InputError
+
+CONFIGS = PROJECT_ROOT / "configs"
+
+_SWITCH_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+if TYPE_CHECKING:
+    Switch = bool
+else:
+    # a subclass of int only so that --help shows its name; values are plain bools
+    class Switch(int):
+        """A bool whose flag takes 0 or 1 (``--crop 1``) and means 1 when bare (``--crop``)."""
+
+
+def _read_switch(value: object) -> bool:
+    word = str(value).lower()
+    if word not in _SWITCH_WORDS:
+        raise ValueError(f"expected 0 or 1, got {value!r}")
+    return _SWITCH_WORDS[word]
+
+
+register_type(
+    Switch,
+    serializer=bool,
+    deserializer=_read_switch,
+    type_check=lambda value, _: isinstance(value, bool),
+    fail_already_registered=False,
+)
+jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+T = TypeVar("T")
+
+
+def parse(
+    config_class: type[T],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str,
+    description: str,
+    positional: str | None = None,
+) -> T:
+    """Read the command line into an instance of ``config_class``.
+
+    Args:
+        config_class: a dataclass; every field needs a default or becomes a required flag.
+        argv: arguments without the program's name; None means ``sys.argv[1:]``.
+        prog: the program's name in ``--help`` and error messages.
+        description: what the program does, for ``--help``.
+        positional: name of a field of type ``tuple[str, ...]`` or ``list[str]`` that takes all arguments without a
+            flag.
+
+    Raises:
+        SystemExit: code 2 after a one-line usage error; code 0 after ``--help`` or ``--print_config``.
+    """
+    parser = _parser(config_class, prog, description, positional)
+    arguments = _config_first(_spell_out_switches(sys.argv[1:] if argv is None else argv, _switch_flags(config_class)))
+    try:
+        namespace = parser.parse_args(arguments)
+        if positional and get_origin(get_type_hints(config_class)[positional]) is tuple:
+            namespace[positional] = tuple(namespace[positional])
+        return _instance(config_class, parser, namespace)
+    except (jsonargparse.ArgumentError, InputError) as error:
+        sys.stderr.write(f"error: {_explain(error, parser)} (see {prog} --help)\n")
+        sys.exit(EXIT_INPUT)
+
+
+def load_yaml(path: str | Path, cls: type[T]) -> T:
+    """Read a YAML file into an instance of the dataclass ``cls``.
+
+    Raises:
+        InputError: no such file, not YAML, not a mapping, a wrong value, or a key that ``cls`` does not have.
+    """
+    values = read_yaml(path)
+    parser = _parser(cls, prog=str(path), description="", positional=None)
+    try:
+        return _instance(cls, parser, parser.parse_object(values))
+    except (jsonargparse.ArgumentError, InputError) as error:
+        raise InputError(f"{path}: {_explain(error, parser)}") from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, unchecked.
+
+    Raises:
+        InputError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        # jsonargparse's loader, unlike plain YAML 1.1, reads 1e-4 as a number, as a flag's value is read
+        values = jsonargparse.get_loader("yaml")(text)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping of options, got {type(values).__name__}")
+    return values
+
+
+def dump_yaml(obj: object, path: str | Path) -> None:
+    """Write a dataclass (or mapping) as a YAML file that ``load_yaml`` reads back, keys in the order of the fields."""
+    atomic_write_text(path, yaml.safe_dump(to_plain(obj), sort_keys=False, allow_unicode=True))
+
+
+def model_folder(method: str, model: str) -> Path:
+    """The folder with a model's YAML files: ``configs/<method>/<model>/``, or ``model`` itself where it is a folder.
+
+    Raises:
+        InputError: there is no such method or model; names the closest ones.
+    """
+    named = CONFIGS / method / model
+    if re.fullmatch(r"\w[\w.-]*", model) and named.is_dir():
+        return named
+    if Path(model).is_dir():
+        return Path(model)
+    methods = sorted(item.name for item in CONFIGS.iterdir() if item.is_dir())
+    if not (CONFIGS / method).is_dir():
+        raise InputError(f"no models of method {method!r} in configs/{closest(method, methods)}")
+    models = sorted(item.name for item in (CONFIGS / method).iterdir() if item.is_dir())
+    hint = closest(model, models) or f"; there are {', '.join(models) or 'none'}"
+    raise InputError(f"unknown model {model!r} of method {method!r}{hint}")
+
+
+def _parser(cls: type, prog: str, description: str, positional: str | None) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file of options; flags win.")
+    if positional:
+        field = next(field for field in dataclasses.fields(cls) if field.name == positional)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        parser.add_argument(positional, nargs="*", default=default, help=_field_help(cls, positional))
+    parser.add_class_arguments(cls, skip={positional} if positional else None)
+    switches = _switch_flags(cls)
+    for action in parser._actions:
+        if switches.intersection(action.option_strings):
+            action.metavar = "{0,1}"
+    return parser
+
+
+def _field_help(cls: type, name: str) -> str:
+    """The attribute docstring of a field; jsonargparse shows those of all fields but the positional one itself."""
+    parsed = docstring_parser.parse_from_object(cls)
+    return next((item.description or "" for item in parsed.params if item.arg_name == name), "")
+
+
+def _instance(cls: type[T], parser: jsonargparse.ArgumentParser, namespace: jsonargparse.Namespace) -> T:
+    values = parser.instantiate(namespace)
+    return cls(**{name: value for name, value in vars(values).items() if name != "config"})
+
+
+def _switch_flags(cls: type, prefix: str = "--") -> set[str]:
+    """The flags of all fields of type ``Switch``, nested dataclasses included."""
+    flags: set[str] = set()
+    for name, hint in get_type_hints(cls).items():
+        for kind in (hint, *get_args(hint)):
+            if kind is Switch:
+                flags.add(f"{prefix}{name}")
+            elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                flags |= _switch_flags(kind, f"{prefix}{name}.")
+    return flags
+
+
+def _spell_out_switches(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """Give each bare switch its 1, so that it does not take the argument after it, such as a picture's path."""
+    spelled = []
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        bare = argument in flags and following.lower() not in _SWITCH_WORDS
+        spelled.append(f"{argument}=1" if bare else argument)
+    return spelled
+
+
+def _config_first(arguments: Sequence[str]) -> list[str]:
+    """Move ``--config FILE`` before all other arguments: jsonargparse lets the last one win, here flags always do."""
+    first, rest, pending = [], [], list(arguments)
+    while pending:
+        argument = pending.pop(0)
+        if argument == "--config" and pending:
+            first += [argument, pending.pop(0)]
+        elif argument.startswith("--config="):
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
+def _explain(error: Exception, parser: jsonargparse.ArgumentParser) -> str:
+    """jsonargparse's message in one line, with the closest known names for one that is unknown."""
+    message = " ".join(str(error).split())
+    known = [key for key in parser.get_defaults(skip_validation=True).keys() if key != "config"]
+    if found := re.match(r"unrecognized arguments: -*([\w.-]+)", message, re.IGNORECASE):
+        return message + closest(found[1], known)
+    if found := re.match(r"(?:Group '([\w.]+)' does not accept o|O)ption '([^']+)'", message):
+        name = f"{found[1]}.{found[2]}" if found[1] else found[2]
+        return f"unknown option {name!r}{closest(name, known)}"
+    return re.sub(r"<class '([\w.]+)'>|typing\.(?=\w)", r"\1", message).removeprefix("Parser key ")

@@ -1,0 +1,1 @@
+"""Pictures, faces, benchmarks and training records: everything that is read from files."""

@@ -1,0 +1,146 @@
+"""Benchmarks in the published layout: ``benchmark/<name>/imgs/`` and ``benchmark/<name>/<name>.json``.
+
+The JSON file maps each picture's name to ``"real"`` or ``"fake"``, or to ``["real" | "fake", "<forgery type>"]``; which
+of the two is told by the values themselves. No code is needed to add a benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffaa.data.images import inside
+from ffaa.runtime import PROJECT_ROOT, atomic_write_text, closest
+from ffaa.types import InputError
+
+LABELS = ("real", "fake")
+
+ALIASES = {"ma": "multiattack", "multiattack": "ma"}
+"""The Multi-attack set is called by either name in the published code and instructions."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture. ``id`` is its key in the file; ``forgery_type`` is None for real ones and where none is given."""
+
+    id: str
+    path: Path
+    label: str
+    forgery_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's pictures in the order of its JSON file; ``has_types`` where the file names forgery types."""
+
+    name: str
+    root: Path
+    items: tuple[Item, ...]
+    has_types: bool
+
+
+def list_benchmarks(root: Path = PROJECT_ROOT / "benchmark") -> list[str]:
+    """Names of the benchmarks in ``root``, sorted."""
+    if not root.is_dir():
+        return []
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and _json_file(p) is not None)
+
+
+def load_benchmark(name: str, root: Path = PROJECT_ROOT / "benchmark") -> Benchmark:
+    """Read and check a benchmark by its name in ``root``, or by the path of its folder.
+
+    Raises `InputError` for an unknown name (with the closest ones), a JSON file that is not such a mapping, is empty,
+    names a picture twice or mixes the two forms, and for a picture that is missing or outside ``imgs/``.
+    """
+    folder = _folder(name, root)
+    file = _json_file(folder)
+    if file is None:
+        raise InputError(f"the benchmark {folder} has no {folder.name}.json")
+    labels = _read_labels(file)
+    images = folder / "imgs"
+    if not images.is_dir():
+        raise InputError(f"the benchmark {folder} has no folder imgs/")
+    has_types = isinstance(next(iter(labels.values())), list)
+    items = tuple(_item(key, value, images, has_types, file) for key, value in labels.items())
+    return Benchmark(folder.name, folder, items, has_types)
+
+
+def write_benchmark(folder: Path, labels: Mapping[str, str | tuple[str, str | None]]) -> Benchmark:
+    """Write ``<folder>/<folder's name>.json`` for the pictures already in ``<folder>/imgs/``, and read it back.
+
+    Labels as in `Item`: ``"real"``, or ``("fake", "Identity swap")`` and ``("real", None)``, written as "None" like
+    the published answers do. Raises `InputError` as `load_benchmark` does; then nothing has been written.
+    """
+    folder = folder.resolve()
+    file = folder / f"{folder.name}.json"
+    if not labels:
+        raise InputError(f"{file}: no pictures")
+    plain: dict[str, Any] = {
+        key: value if isinstance(value, str) else [value[0], value[1] or "None"] for key, value in labels.items()
+    }
+    has_types = isinstance(next(iter(plain.values())), list)
+    items = tuple(_item(key, value, folder / "imgs", has_types, file) for key, value in plain.items())
+    atomic_write_text(file, json.dumps(plain, indent=0, ensure_ascii=False) + "\n")
+    return Benchmark(folder.name, folder, items, has_types)
+
+
+def _folder(name: str, root: Path) -> Path:
+    candidates = (
+        [Path(name)] if os.sep in name or name in (".", "..") else [root / name, root / ALIASES.get(name, name)]
+    )
+    for folder in candidates:
+        if name and folder.is_dir():
+            return folder.resolve()
+    known = list_benchmarks(root)
+    there = f"there are: {', '.join(known)}" if known else f"there is none in {root}"
+    raise InputError(f"unknown benchmark {name!r}{closest(name, known)} ({there})")
+
+
+def _json_file(folder: Path) -> Path | None:
+    names = [folder.name, ALIASES.get(folder.name, folder.name)]
+    return next((file for name in names if (file := folder / f"{name}.json").is_file()), None)
+
+
+def _read_labels(file: Path) -> dict[str, Any]:
+    try:
+        labels = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not a JSON file: {error}") from error
+    if not isinstance(labels, dict):
+        raise InputError(f"{file}: picture names with their labels expected, got a {type(labels).__name__}")
+    if not labels:
+        raise InputError(f"{file} names no pictures")
+    return labels
+
+
+def _unique(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise InputError(f"{file}: {key!r} stands there twice")
+        result[key] = value
+    return result
+
+
+def _item(key: str, value: Any, images: Path, has_types: bool, file: Path) -> Item:
+    """One checked entry of the JSON file."""
+    if isinstance(value, list) != has_types:
+        raise InputError(f"{file}: {key!r}: some pictures have a forgery type and others have none")
+    label, forgery_type = (value if len(value) == 2 else (value, None)) if has_types else (value, None)
+    if not isinstance(label, str) or label not in LABELS:
+        raise InputError(
+            f'{file}: {key!r}: the label must be "real" or "fake" (or one of them and a type), got {value!r}'
+        )
+    if has_types and label == "fake" and not (isinstance(forgery_type, str) and forgery_type.strip()):
+        raise InputError(f"{file}: {key!r}: the forgery type must be a text, got {forgery_type!r}")
+    try:
+        path = inside(images, key)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    if not path.is_file():
+        raise InputError(f"{file}: the picture {key!r} is not in {images}")
+    return Item(key, path, label, forgery_type.strip() if label == "fake" and forgery_type else None)

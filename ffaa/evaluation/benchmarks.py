@@ -1,0 +1,169 @@
+"""From a command's options to scored benchmarks: which method, which pictures, which result folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffaa.config import Switch, model_folder, read_yaml
+from ffaa.data.benchmark import Benchmark, load_benchmark
+from ffaa.evaluation.runner import RunSettings, data_fingerprint, face_cropper, read_config, rescore, run, select
+from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, seed_everything
+from ffaa.types import InputError
+
+if TYPE_CHECKING:
+    from ffaa.methods.base import Method
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What every evaluation can be told."""
+
+    benchmark: str = ""
+    """Name of a folder of benchmark/ (or its path); several with commas between them."""
+    checkpoint: Path | None = None
+    """Folder of weights to use instead of those that the model's config names."""
+    eval_num: int = -1
+    """How many pictures of each benchmark, spread evenly over labels and types; -1 for all."""
+    limit: int = -1
+    """The same as eval_num, by the name that the other commands use."""
+    crop: Switch = False
+    """Find the largest face and crop to it first, for benchmarks of uncropped pictures."""
+    max_new_tokens: int | None = None
+    """Token limit of an answer, instead of the model config's."""
+    run: str | None = None
+    """Name of the result folder, instead of one made of method, model and a hash of config, weights and data."""
+    fresh: Switch = False
+    """Start anew instead of going on with a result folder that is there."""
+    score_only: Path | None = None
+    """A result folder whose metrics are made again from its predictions; nothing is analysed, no model is loaded."""
+    seed: int = 0
+    """Chooses the free question of each picture and seeds whatever is drawn."""
+    block_size: int = 8
+    """Pictures analysed together."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+    offline: Switch = False
+    """Download nothing: what is not in the cache is an error."""
+    benchmark_root: Path | None = None
+    """Folder of the benchmarks, instead of benchmark/ of the project."""
+    result_root: Path | None = None
+    """Folder of the results, instead of results/ of the project."""
+
+
+@dataclass(frozen=True)
+class EvalConfig(ScoringOptions):
+    """Options of an evaluation."""
+
+    method: str = "ffaa"
+    """The system to evaluate."""
+    model: str = "mini"
+    """A folder of configs/<method>/, or the path of such a folder."""
+    generate_num: int | None = None
+    """Answers per picture: 1 the free question alone, 2 with the opposite hypothesis, 3 with both; the model says."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A scored benchmark: by which method, in which folder, and the summary (``ffaa.metrics.detection.summarize``)."""
+
+    benchmark: str
+    method: str
+    folder: Path
+    summary: dict[str, Any]
+
+
+def evaluate(config: EvalConfig) -> list[Result]:
+    """Score each benchmark that the options name, going on where an earlier run stopped.
+
+    Raises:
+        InputError: an unknown benchmark, method or model, options that contradict each other, weights that do not
+            load, or a result folder that cannot be gone on with. Nothing has been analysed then.
+    """
+    if config.score_only:
+        return [_score_again(config.score_only)]
+    limit = _limit(config)
+    # A name with its alias (ma, multiattack) or given twice is one benchmark.
+    loaded = {found.root: found for found in (_load(name, config, limit) for name in _names(config.benchmark))}
+    if config.run is not None and not re.fullmatch(r"\w[\w.-]*", config.run):
+        raise InputError(f"--run {config.run!r} is no plain folder name")
+    method, options = _load_method(config)
+    prepare = face_cropper(options["device"]) if config.crop else None
+    results = []
+    for benchmark in loaded.values():
+        facts = {**options, "benchmark": benchmark.name, "limit": limit, "data": data_fingerprint(benchmark)}
+        name = config.run or "-".join(
+            [config.method, options["model"], f"N{options['generate_num']}", config_hash([facts, config.block_size])]
+        )
+        folder = (config.result_root or PROJECT_ROOT / "results") / benchmark.name / name
+        settings = RunSettings(config=facts, block_size=config.block_size, fresh=config.fresh)
+        results.append(Result(benchmark.name, config.method, folder, run(method, benchmark, folder, settings, prepare)))
+    return results
+
+
+def _score_again(folder: Path) -> Result:
+    if not folder.is_dir():
+        raise InputError(f"no such result folder: {folder}")
+    facts = read_config(folder)
+    return Result(str(facts.get("benchmark", "")), str(facts.get("method", "")), folder, rescore(folder))
+
+
+def _limit(config: EvalConfig) -> int:
+    given = {value for value in (config.eval_num, config.limit) if value >= 0}
+    if len(given) > 1:
+        raise InputError(f"--eval_num {config.eval_num} and --limit {config.limit} are one option and disagree")
+    return given.pop() if given else -1
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError("no benchmark given: use --benchmark NAME, or --score_only RESULT_FOLDER")
+    return names
+
+
+def _load(name: str, config: EvalConfig, limit: int) -> Benchmark:
+    return select(load_benchmark(name, config.benchmark_root or PROJECT_ROOT / "benchmark"), limit)
+
+
+def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any]]:
+    """The method, and all that its analyses depend on, as it stands in a result's config."""
+    if config.offline:
+        os.environ.update(FFAA_OFFLINE="1", HF_HUB_OFFLINE="1")
+    model_dir = model_folder(config.method, config.model)
+    # With "auto" written down, going on with a run on another machine could mix devices unseen.
+    device = pick_device(config.device)
+    dtype = str(pick_dtype(config.dtype, device)).removeprefix("torch.")
+    seed_everything(config.seed)
+    from ffaa.data.faces import CROP_MARGIN
+    from ffaa.methods import load_method
+
+    method = load_method(
+        config.method,
+        model_dir=model_dir,
+        checkpoint=config.checkpoint,
+        device=str(device),
+        dtype=dtype,
+        generate_num=config.generate_num,
+        seed=config.seed,
+        max_new_tokens=config.max_new_tokens,
+    )
+    options = {
+        "method": config.method,
+        "model": model_dir.name,
+        "model_config": config_hash(read_yaml(model_dir / "model.yaml")),
+        # Methods that always give one answer do not count them.
+        "generate_num": getattr(method, "generate_num", 1),
+        "max_new_tokens": config.max_new_tokens,
+        "seed": config.seed,
+        "crop_margin": CROP_MARGIN if config.crop else None,
+        "device": str(device),
+        "dtype": dtype,
+        "fingerprint": method.fingerprint,
+    }
+    return method, options

@@ -1,0 +1,130 @@
+"""The files of a result folder that grow while a run goes on: JSON lines, each whole or not there.
+
+A line is one ``write`` of the operating system and is on the disk before the next one is begun, so that whatever kills
+the process leaves at most one torn line, at the end. :func:`mend` cuts that off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ffaa.types import InputError
+
+
+class LineWriter:
+    """Appends JSON lines to a file. A context manager.
+
+    Raises:
+        InputError: from :meth:`write`, when the line does not fit on the disk; the file then ends with the line before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line and wait until it is on the disk."""
+        # ASCII only: answers may hold lone surrogates and characters that some readers take for line ends.
+        data = (json.dumps(line, allow_nan=False) + "\n").encode("ascii")
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, data) != len(data):
+                os.ftruncate(self._file, size)
+                raise InputError(f"cannot write {self.path}: the disk is full; the same command goes on from here")
+            os.fsync(self._file)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.path}: {error.strerror}; the same command goes on from here"
+            ) from error
+
+
+def mend(path: Path) -> int:
+    """Cut off a last line that a killed process left torn, or that is not JSON. Returns the number of bytes cut."""
+    if not path.is_file():
+        return 0
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    # A whole last line can still be void: a power cut may keep the file's length and lose its content.
+    if end and not _is_json(data[start:end]):
+        end = start
+    if end < len(data):
+        os.truncate(path, end)
+    return len(data) - end
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a predictions file; a torn last one is left out.
+
+    Raises:
+        InputError: there is no such file; a line is no JSON object with the fields of a prediction, or a picture has
+            two lines (both named).
+    """
+    try:
+        rows = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    lines: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(rows[:-1], start=1):
+        if number == len(rows) - 1 and not _is_json(row):
+            break
+        line = _read_line(row, f"{path}, line {number}")
+        if line["id"] in lines:
+            raise InputError(f"{path}, line {number}: the picture {line['id']!r} has a line already")
+        lines[line["id"]] = line
+    return list(lines.values())
+
+
+def _read_line(row: bytes, where: str) -> dict[str, Any]:
+    try:
+        line = json.loads(row)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON") from error
+    needed = {"id", "label", "status"}
+    if isinstance(line, dict) and line.get("status") == "ok":
+        needed |= {"forgery_type", "verdict", "score", "chosen", "difficulty", "answers"}
+    if not isinstance(line, dict) or not needed <= line.keys():
+        missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
+        raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
+    return line
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process. The system lets go of it when the process ends, however it ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another process is writing to {folder}") from error
+        yield
+    finally:
+        os.close(handle)

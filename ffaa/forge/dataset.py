@@ -1,0 +1,98 @@
+"""Sets of pictures on disk: a benchmark of the published layout, or a training set with records."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from ffaa.data.benchmark import write_benchmark
+from ffaa.forge.forgery import FORGERY_TYPES, Kind
+from ffaa.forge.recipe import Picture, Recipe
+from ffaa.types import InputError
+
+PICTURES = "pictures.jsonl"
+"""File of a set that holds everything known of each picture, one JSON line each."""
+
+_MASK_SIDE = 56
+
+
+@dataclass(frozen=True)
+class Split:
+    """One named set of pictures."""
+
+    recipe: Recipe
+    types: bool = False
+    """Write the two-part labels ``[label, forgery type]``."""
+
+
+@dataclass(frozen=True)
+class RecipeBook:
+    """A YAML file of recipes by name."""
+
+    splits: dict[str, Split] = field(default_factory=dict)
+
+
+def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callable[[], None] = lambda: None) -> None:
+    """Write ``imgs/``, ``masks/`` (small, grey) and ``pictures.jsonl`` into a new folder, whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "imgs").mkdir(parents=True)
+    (partial / "masks").mkdir()
+    with (partial / PICTURES).open("w") as lines:
+        for picture in pictures:
+            facts = picture_facts(picture)
+            (partial / facts["image"]).write_bytes(picture.shot.jpeg)
+            if facts["mask"]:
+                small = cv2.resize(picture.shot.mask, (_MASK_SIDE, _MASK_SIDE), interpolation=cv2.INTER_AREA)
+                cv2.imwrite(str(partial / facts["mask"]), (small * 255).round().astype("uint8"))
+            lines.write(json.dumps(facts) + "\n")
+            on_each()
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def picture_facts(picture: Picture) -> dict[str, Any]:
+    """The line of ``pictures.jsonl``: paths, label, people, what was done, what was measured."""
+    stem = f"{picture.index:05d}"
+    real = picture.kind is Kind.REAL
+    return {
+        "id": stem,
+        "image": f"imgs/{stem}.jpg",
+        "mask": None if real else f"masks/{stem}.png",
+        "kind": picture.kind.value,
+        "label": "real" if real else "fake",
+        "forgery_type": FORGERY_TYPES[picture.kind],
+        "person": picture.source.person,
+        "source": picture.source.id,
+        "donor": picture.donor,
+        "regions": list(picture.regions),
+        "artefacts": dict(picture.artefacts),
+        "facts": picture.facts.to_json(),
+    }
+
+
+def read_pictures(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a set's ``pictures.jsonl``.
+
+    Raises:
+        InputError: the folder holds no such file.
+    """
+    path = folder / PICTURES
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {PICTURES}: it was not built yet")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def label_benchmark(folder: Path, split: Split) -> None:
+    """Write ``<name>.json`` of the published layout beside the pictures of a built set."""
+    labels: Mapping[str, Any] = {
+        Path(line["image"]).name: [line["label"], line["forgery_type"]] if split.types else line["label"]
+        for line in read_pictures(folder)
+    }
+    write_benchmark(folder, labels)

@@ -1,0 +1,100 @@
+"""The attention blocks of MIDS (arXiv 2408.10072): what reads what, without residual or feed-forward parts."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values are given projected, so one picture's serve all its answers."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def split(self, states: Tensor) -> Tensor:
+        """(B, N, D) -> (B, heads, N, D / heads)."""
+        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Split tensors (B, heads, N, D / heads) -> (B, Nq, D); ``mask`` (B, Nk), True where a key may be seen."""
+        visible = None if mask is None else mask[:, None, None, :]
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        return cast(Tensor, self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, Nq, D), (B, Nk, D) -> (B, Nq, D)."""
+        split = self.split
+        return self.attend(split(self.query(query)), split(self.key(context)), split(self.value(context)), mask)
+
+
+class CrossBlock(nn.Module):
+    """LayerNorm(attention(query, context)): no residual, no feed-forward, as published."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, Nq, D), (B, Nk, D), (B, Nk) -> (B, Nq, D)."""
+        return cast(Tensor, self.norm(self.attention(query, context, mask)))
+
+    def read_repeated(self, query: Tensor, context: Tensor, mask: Tensor | None, repeats: int) -> Tensor:
+        """As ``forward`` with every query (B, Nq, D) asked of ``repeats`` contexts (B * repeats, Nk, D).
+
+        The queries are projected once and repeated afterwards.
+        """
+        attention = self.attention
+        projected = attention.split(attention.query(query)).repeat_interleave(repeats, dim=0)
+        keys, values = attention.split(attention.key(context)), attention.split(attention.value(context))
+        return cast(Tensor, self.norm(attention.attend(projected, keys, values, mask)))
+
+
+class SelfBlock(nn.Module):
+    """LayerNorm(x + attention(x, x)): no feed-forward, as published."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return cast(Tensor, self.norm(states + self.attention(states, states)))
+
+
+class VisionStream(nn.Module):
+    """One layer of the vision tower read against the answers: class token, text-reads-image, image-reads-text."""
+
+    def __init__(self, vision_width: int, width: int, heads: int, normalize: bool) -> None:
+        super().__init__()
+        self.norm: nn.Module = nn.LayerNorm(vision_width) if normalize else nn.Identity()
+        self.projector = nn.Linear(vision_width, width)
+        self.class_projector = nn.Linear(width, width)
+        self.text_reads_image = CrossBlock(width, heads)
+        self.image_reads_text = CrossBlock(width, heads)
+        self.text_query = nn.Parameter(torch.empty(1, width))
+        self.text_pool = CrossBlock(width, heads)
+        self.image_query = nn.Parameter(torch.empty(1, width))
+        self.image_pool = CrossBlock(width, heads)
+
+    def forward(self, vision: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, 1 + patches, vision width), (B * A, L, D), (B * A, L) -> (B * A, 3, D)."""
+        batch, rows = vision.shape[0], text.shape[0]
+        answers = rows // batch
+        image = self.projector(self.norm(vision))
+        class_token = self.class_projector(image[:, 0]).repeat_interleave(answers, dim=0)
+        # All answers of a picture are one long query: its keys and values are projected once and never copied.
+        queries = text.reshape(batch, answers * text.shape[1], -1)
+        text_states = self.text_reads_image(queries, image).reshape(text.shape)
+        image_states = self.image_reads_text.read_repeated(image, text, mask, answers)
+        text_query = self.text_query.to(text_states.dtype).expand(rows, 1, -1)
+        image_query = self.image_query.to(image_states.dtype).expand(rows, 1, -1)
+        text_vector = self.text_pool(text_query, text_states, mask)
+        image_vector = self.image_pool(image_query, image_states)
+        return torch.cat([class_token[:, None], text_vector, image_vector], dim=1)

@@ -1,0 +1,40 @@
+"""Stage 2: MIDS learns to judge the stage-1 model's answers to pictures of people that model never saw (FFAA, section 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ffaa.config import load_yaml, model_folder
+from ffaa.data.records import read_records
+from ffaa.methods.base import StageConfig, StageRun
+from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.ffaa.mids import MidsProcessor, build_mids, save_mids
+from ffaa.methods.ffaa.mids_data import MidsCollator, MidsDataset
+from ffaa.types import InputError
+
+ANSWERS_FILE = "answers.jsonl"
+"""Records with labelled answers, written by scripts/data/generate_answers.py."""
+
+
+class MidsStage:
+    """Stage ``mids``. It starts from its pretrained towers; there is nothing to take over from stage 1 but the answers."""
+
+    name = "mids"
+
+    def prepare(self, config: StageConfig) -> StageRun:
+        if config.options or config.init:
+            raise InputError(f"stage {self.name} takes neither options nor init")
+        settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
+        model = build_mids(settings.mids, seed=config.seed)
+        processor = MidsProcessor(settings.mids, model.tokenizer)
+
+        def dataset(folder: Path, augment: bool) -> MidsDataset:
+            return MidsDataset(read_records(folder / ANSWERS_FILE), folder, processor, augment, config.seed)
+
+        def save(folder: Path) -> None:
+            save_mids(model, folder / "mids", torch.bfloat16)
+
+        validation = dataset(config.validation, augment=False) if config.validation else None
+        return StageRun(model, dataset(config.data, augment=True), validation, MidsCollator(processor), save)

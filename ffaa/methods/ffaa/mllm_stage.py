@@ -1,0 +1,176 @@
+"""Stage 1: LoRA on the language model and the projector, on questions with and without a hypothesis (FFAA, section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from transformers.utils import ModelOutput
+
+from ffaa.backbones.adapter import attach_lora, check_tensors, save_adapter
+from ffaa.backbones.mllm import IMAGE_TOKEN, Mllm, build_mllm
+from ffaa.config import load_yaml, model_folder
+from ffaa.data.images import inside, open_image
+from ffaa.data.records import read_records
+from ffaa.methods.base import StageConfig, StageRun
+from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.ffaa.warmup import PROJECTOR_FILE
+from ffaa.runtime import pick_device, pick_dtype
+from ffaa.types import InputError, Record
+
+IGNORED = -100
+
+
+@dataclass
+class AnswerLoss(ModelOutput):
+    """Weighted cross-entropy over answer tokens (nats)."""
+
+    loss: Tensor | None = None
+
+
+class AnswerModel(nn.Module):
+    """An image-text model that returns the loss over answer tokens, each with a weight of its own.
+
+    Only the positions that predict an answer token go through the vocabulary: with pictures and questions in front, they
+    are about a third of the sequence.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, labels: Tensor, weights: Tensor
+    ) -> AnswerLoss:
+        """All (N, L) but ``pixel_values`` (N, 3, S, S); ``labels`` are -100 outside the answer."""
+        base = self.model.get_base_model()
+        hidden = base.model(
+            input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, use_cache=False
+        ).last_hidden_state
+        keep = labels[:, 1:] != IGNORED
+        logits = base.lm_head(hidden[:, :-1][keep]).float()
+        losses = F.cross_entropy(logits, labels[:, 1:][keep], reduction="none")
+        kept = weights[:, 1:][keep]
+        return AnswerLoss(loss=(losses * kept).sum() / kept.sum())
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One question about one picture, and its answer."""
+
+    image: Path
+    question: str
+    answer: str
+
+
+class ConversationDataset(Dataset[Conversation]):
+    """The conversations of a folder's ``records.jsonl``: one question and one answer each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.conversations = [_conversation(record, folder) for record in read_records(folder / "records.jsonl")]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return self.conversations[index]
+
+
+def _conversation(record: Record, folder: Path) -> Conversation:
+    roles = [turn["from"] for turn in record.conversations]
+    if roles != ["human", "gpt"]:
+        raise InputError(f"{folder}: record {record.id!r} has turns {roles}; stage 1 trains on human, gpt")
+    question, answer = (turn["value"] for turn in record.conversations)
+    return Conversation(inside(folder, record.image), question.replace(IMAGE_TOKEN, "").strip(), answer)
+
+
+@dataclass(frozen=True)
+class AnswerCollator:
+    """Conversations -> padded batch; the loss covers the answer and its end token, nothing else.
+
+    ``slots`` maps regular expressions to weights: tokens that overlap group 1 of a match in the answer weigh that much,
+    all others 1. Ids are built from parts (prompt, answer, end), so the boundary is where it is in inference.
+    """
+
+    mllm: Mllm
+    slots: Mapping[str, float]
+
+    def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+        encoded = [self._encode(conversation) for conversation in conversations]
+        longest = max(len(ids) for ids, _, _ in encoded)
+        pad = self.mllm.tokenizer.pad_token_id
+        images = [open_image(conversation.image) for conversation in conversations]
+        return {
+            "input_ids": torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _, _ in encoded]),
+            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _, _ in encoded]),
+            "labels": torch.tensor([labels + [IGNORED] * (longest - len(labels)) for _, labels, _ in encoded]),
+            "weights": torch.tensor([weights + [0.0] * (longest - len(weights)) for _, _, weights in encoded]),
+            "pixel_values": self.mllm.pixel_values(images),
+        }
+
+    def _encode(self, conversation: Conversation) -> tuple[list[int], list[int], list[float]]:
+        prompt = self.mllm.prompt_ids(self.mllm.prompt(conversation.question))
+        tokens = self.mllm.tokenizer(conversation.answer, add_special_tokens=False, return_offsets_mapping=True)
+        ids = [*tokens["input_ids"], self.mllm.end_token_id]
+        weights = [*self._weights(conversation.answer, tokens["offset_mapping"]), 1.0]
+        return prompt + ids, [IGNORED] * len(prompt) + ids, [0.0] * len(prompt) + weights
+
+    def _weights(self, answer: str, offsets: Sequence[tuple[int, int]]) -> list[float]:
+        weights = [1.0] * len(offsets)
+        for pattern, weight in self.slots.items():
+            for match in re.finditer(pattern, answer):
+                start, end = match.span(1)
+                for index, (left, right) in enumerate(offsets):
+                    if left < end and right > start:
+                        weights[index] = weight
+        return weights
+
+
+class MllmStage:
+    """Stage ``mllm``. ``init``: a projector (stage 0) or an adapter of this stage to go on from. Option ``slots``."""
+
+    name = "mllm"
+
+    def prepare(self, config: StageConfig) -> StageRun:
+        unknown = set(config.options) - {"slots"}
+        if unknown:
+            raise InputError(f"stage {self.name} has no options {', '.join(sorted(unknown))}; it has: slots")
+        settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
+        mllm = build_mllm(settings.mllm, dtype=pick_dtype(config.dtype, pick_device(config.device)), seed=config.seed)
+        if config.init is not None:
+            load_projector(mllm, config.init / PROJECTOR_FILE)
+        peft_model = attach_lora(mllm, settings.mllm, seed=config.seed)
+        for parameter in peft_model.parameters():
+            if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
+                parameter.data = parameter.data.float()
+        train = ConversationDataset(config.data)
+        validation = ConversationDataset(config.validation) if config.validation else None
+        collate = AnswerCollator(mllm, config.options.get("slots", {}))
+
+        def save(folder: Path) -> None:
+            save_adapter(peft_model, folder / "mllm")
+
+        return StageRun(AnswerModel(peft_model), train, validation, collate, save)
+
+
+def load_projector(mllm: Mllm, path: Path) -> None:
+    """Put trained weights into the projector.
+
+    Raises:
+        InputError: no such file, or its tensors are not the projector's.
+    """
+    if not path.is_file():
+        raise InputError(f"no projector {path}: train stage projector first (configs/ffaa/mini/projector.yaml)")
+    tensors = load_file(path)
+    projector: Any = mllm.model.model.multi_modal_projector
+    check_tensors(projector.state_dict(), tensors, path)
+    projector.load_state_dict(tensors)

@@ -1,0 +1,242 @@
+"""What every program of the project shares: exit codes, seeds, device and dtype, hashes, run manifests.
+
+Only the standard library is imported at the top, so that ``--help`` and torch-free commands stay fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import logging
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ffaa.types import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+EXIT_DONE = 0
+EXIT_INPUT = 2
+EXIT_PARTIAL = 3
+EXIT_INTERRUPTED = 130
+
+_MANIFEST_PACKAGES = ("ffaa", "torch", "torchvision", "transformers", "peft", "accelerate", "numpy", "pillow")
+
+
+def run_door(main: Callable[[], int]) -> NoReturn:
+    """Run a program's ``main`` and exit with its code.
+
+    An ``InputError`` becomes one line ``error: ...`` on stderr and exit code 2; Ctrl-C becomes 130. Every other
+    exception is a bug and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ffaa").setLevel(logging.INFO)
+    try:
+        code = main()
+    except InputError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        code = EXIT_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def rank() -> int:
+    """This process's index among those that a launcher (torchrun, deepspeed, accelerate) started; 0 when alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed ``random``, numpy's legacy generator and torch (all devices)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The torch device called ``name``: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: the name is unknown, or the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise InputError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} asked for, but torch sees {torch.cuda.device_count()} GPUs")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The torch dtype called ``name``: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively (GPUs that support it, CPUs with avx512_bf16 or
+    amx_bf16) and float32 elsewhere, since emulated bfloat16 is slower than float32.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+        return torch.bfloat16 if native else torch.float32
+    if name not in known:
+        raise InputError(f"unknown dtype {name!r}: use auto, {', '.join(known)}")
+    return known[name]
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU's flags name a bfloat16 matrix product; False where the flags cannot be read (not Linux)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex sha256 of a file's bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(path: str | Path) -> str:
+    """Hex sha256 of a folder: names (relative, ``/``) and contents of all its files in sorted order.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise InputError(f"no such folder: {root}")
+    digest = hashlib.sha256()
+    for file in sorted((item for item in root.rglob("*") if item.is_file()), key=lambda item: item.as_posix()):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def to_plain(obj: object) -> Any:
+    """``obj`` as JSON-ready values: dataclasses and mappings to dicts, sequences and sets to lists, paths to strings.
+
+    Raises:
+        TypeError: ``obj`` holds something that has no such form.
+    """
+    if isinstance(obj, Enum):
+        return to_plain(obj.value)
+    if obj is None or isinstance(obj, bool | int | float | str):
+        return obj
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {field.name: to_plain(getattr(obj, field.name)) for field in dataclasses.fields(obj)}
+    if isinstance(obj, Mapping):
+        return {str(key): to_plain(value) for key, value in obj.items()}
+    if isinstance(obj, set | frozenset):
+        return sorted(to_plain(item) for item in obj)
+    if isinstance(obj, list | tuple):
+        return [to_plain(item) for item in obj]
+    if isinstance(obj, Path):
+        return obj.as_posix()
+    raise TypeError(f"{type(obj).__name__} cannot be written as JSON")
+
+
+def config_hash(obj: object) -> str:
+    """The first 8 hex digits of the sha256 of ``obj`` as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(to_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` (UTF-8) so that a reader, or a killed run, sees the old file or the new one, never half."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    # NamedTemporaryFile makes the file private to its owner; a result is as readable as any other new file
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    temporary.replace(target)
+
+
+def git_revision(root: Path = PROJECT_ROOT) -> str | None:
+    """The commit checked out at ``root``, with ``+changes`` when files differ from it; None outside a repository."""
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def write_manifest(path: str | Path, **facts: object) -> None:
+    """Write a JSON file that tells how a result was made: time, command, git revision, versions, platform, ``facts``.
+
+    Args:
+        path: the file to write, usually ``manifest.json`` beside the result.
+        facts: anything JSON-ready (see ``to_plain``), such as hashes of weights and data.
+    """
+    manifest = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_revision": git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version for name in _MANIFEST_PACKAGES if (version := _package_version(name))},
+        **facts,
+    }
+    atomic_write_text(path, json.dumps(to_plain(manifest), indent=2, ensure_ascii=False) + "\n")
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """``", did you mean a, b?"`` with up to three of ``known`` that resemble ``name``; ``""`` when none does."""
+    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f", did you mean {', '.join(matches)}?" if matches else ""

@@ -1,0 +1,144 @@
+"""One Trainer for every stage of every method: transformers' own, told what learns and how fast."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from ffaa.config import dump_yaml
+from ffaa.methods.base import ParameterGroup, Stage, StageConfig, StageRun
+from ffaa.runtime import pick_device, write_manifest
+from ffaa.types import InputError
+
+log = logging.getLogger(__name__)
+
+TRAINABLE_FILE = "trainable.safetensors"
+
+
+def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+    """Of the parameters that the stage lets learn, keep those that a group's pattern finds; optimiser groups of them.
+
+    Raises:
+        InputError: a pattern that finds nothing.
+    """
+    taken: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        index = next((i for i, group in enumerate(groups) if re.search(group.pattern, name)), None)
+        if index is None:
+            parameter.requires_grad_(False)
+        else:
+            # Decoupled decay pulls weights of matrices to zero; for biases, norms and learned scales that has no meaning.
+            taken.setdefault((index, parameter.ndim > 1), []).append(parameter)
+    empty = [group.pattern for i, group in enumerate(groups) if (i, True) not in taken and (i, False) not in taken]
+    if empty or not groups:
+        raise InputError(f"no parameter is found by {', '.join(empty) or 'an empty list of groups'}")
+    return [
+        {"params": parameters, "lr": groups[i].lr, "weight_decay": groups[i].weight_decay if decays else 0.0}
+        for (i, decays), parameters in sorted(taken.items(), key=lambda item: item[0])
+    ]
+
+
+class StageTrainer(Trainer):
+    """Learning rates by parameter group; checkpoints hold what learns, since all else is known from its source."""
+
+    def __init__(self, run: StageRun, config: StageConfig, arguments: TrainingArguments) -> None:
+        self.optimizer_groups = freeze(run.model, config.groups)
+        super().__init__(
+            model=run.model,
+            args=arguments,
+            train_dataset=run.train,
+            eval_dataset=run.validation,
+            data_collator=run.collate,
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            kind, keywords = self.get_optimizer_cls_and_kwargs(self.args)
+            keywords.pop("lr", None)
+            self.optimizer = kind(self.optimizer_groups, lr=max(g["lr"] for g in self.optimizer_groups), **keywords)
+        return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        learning = {n for n, p in self.accelerator.unwrap_model(self.model).named_parameters() if p.requires_grad}
+        source = state_dict if state_dict is not None else self.accelerator.unwrap_model(self.model).state_dict()
+        tensors = {name: source[name].detach().cpu().contiguous() for name in sorted(learning)}
+        save_file(tensors, folder / TRAINABLE_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        target = model if model is not None else self.model
+        tensors = load_file(Path(resume_from_checkpoint) / TRAINABLE_FILE)
+        learning = {name for name, parameter in target.named_parameters() if parameter.requires_grad}
+        if learning != tensors.keys():
+            odd = sorted(learning.symmetric_difference(tensors))[:3]
+            raise InputError(f"{resume_from_checkpoint} does not hold what this stage trains: {', '.join(odd)}")
+        target.load_state_dict(tensors, strict=False)
+
+
+def train(stage: Stage, config: StageConfig) -> Path:
+    """Run a stage to its end, going on from the last checkpoint in ``config.output``; returns the folder of the result.
+
+    Raises:
+        InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else.
+    """
+    set_seed(config.seed)
+    run = stage.prepare(config)
+    trainer = StageTrainer(run, config, training_arguments(config))
+    config.output.mkdir(parents=True, exist_ok=True)
+    count = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    log.info("stage %s: %d trainable parameters, %d samples", stage.name, count, len(run.train))  # type: ignore[arg-type]
+    checkpoints = config.output / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if trainer.is_world_process_zero():
+        dump_yaml(config, config.output / "train.yaml")
+    trainer.train(resume_from_checkpoint=last)
+    if run.validation is not None:
+        trainer.log(trainer.evaluate())
+    if trainer.is_world_process_zero():
+        run.save(config.output)
+        write_manifest(config.output / "manifest.json", trainable_parameters=count, log=trainer.state.log_history)
+    return config.output
+
+
+def training_arguments(config: StageConfig) -> TrainingArguments:
+    """transformers' arguments for a stage: AdamW, cosine decay after a linear warm-up, logs for tensorboard."""
+    on_cpu = pick_device(config.device).type == "cpu"
+    return TrainingArguments(
+        output_dir=str(config.output / "checkpoints"),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=max((group.lr for group in config.groups), default=0.0),
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_share,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.dtype == "bfloat16",
+        fp16=config.dtype == "float16",
+        use_cpu=on_cpu,
+        dataloader_num_workers=config.workers,
+        dataloader_pin_memory=not on_cpu,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        logging_steps=config.log_steps,
+        eval_strategy="no",
+        seed=config.seed,
+        data_seed=config.seed,
+        deepspeed=str(config.deepspeed) if config.deepspeed else None,
+        remove_unused_columns=False,
+        report_to=[],
+        label_names=["labels"],
+    )

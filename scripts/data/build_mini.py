@@ -1,0 +1,61 @@
+"""Build what FFAA-mini is trained on: pictures by configs/forge/mini.yaml, then the records of stage 1.
+
+Pictures are made once; the records (questions and answers) are written anew at every call, from the pictures' facts.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ffaa.config import CONFIGS, Switch, load_yaml, parse
+from ffaa.data.records import write_records
+from ffaa.forge.conversations import ConversationSettings, write_conversations
+from ffaa.forge.dataset import PICTURES, RecipeBook, read_pictures, write_pictures
+from ffaa.forge.explain import Wording
+from ffaa.forge.recipe import make_pictures
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
+
+
+@dataclass(frozen=True)
+class Options:
+    recipes: Path = CONFIGS / "forge" / "mini.yaml"
+    """Recipes of the pictures."""
+    wording: Path = CONFIGS / "forge" / "wording.yaml"
+    """Terciles and probabilities, measured by scripts/data/measure_wording.py."""
+    out: Path = PROJECT_ROOT / "data" / "mini"
+    """Folder to build in."""
+    pictures_only: Switch = False
+    """Make the pictures, write no records."""
+    hypothesis_share: float = 0.4
+    """Share of records that ask with a hypothesis."""
+    wrong_share: float = 0.18
+    """Share of those whose hypothesis is wrong; the answer stays truthful."""
+    seed: int = 0
+    """Seed of the questions."""
+    workers: int = 2
+    """Processes."""
+
+
+def main() -> int:
+    options = parse(Options, prog="build_mini.py", description=__doc__ or "")
+    for name, split in load_yaml(options.recipes, RecipeBook).splits.items():
+        folder = options.out / name
+        begun = time.time()
+        if not (folder / PICTURES).is_file():
+            with tqdm(total=sum(split.recipe.counts.values()), desc=name, unit="picture") as bar:
+                pictures = make_pictures(split.recipe, workers=options.workers)
+                write_pictures(pictures, folder, on_each=lambda bar=bar: bar.update() and None)  # type: ignore[misc]
+        if not options.pictures_only:
+            settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
+            records = write_conversations(read_pictures(folder), load_yaml(options.wording, Wording), settings)
+            write_records(folder / "records.jsonl", records)
+        print(f"{name}: {len(read_pictures(folder))} pictures -> {folder} ({time.time() - begun:.0f} s)")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,52 @@
+"""Group CelebA pictures by person: SFace embeddings, union of pairs with cosine above 0.42. Writes the committed list."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+
+from ffaa.assets import fetch
+from ffaa.forge.library import PEOPLE
+
+SAME_PERSON = 0.42
+
+
+def embeddings() -> dict[str, np.ndarray]:
+    """Picture name -> unit vector, for the pictures in which YuNet finds a face."""
+    models = fetch("sface")
+    recogniser = cv2.FaceRecognizerSF.create(str(next(models.glob("**/*sface*.onnx"))), "")
+    detector_file = str(next(models.glob("**/*yunet*.onnx")))
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(fetch("celeba_faces").glob("*.jpg")):
+        picture = cv2.imread(str(path))
+        detector = cv2.FaceDetectorYN.create(detector_file, "", picture.shape[1::-1], 0.5)
+        _, faces = detector.detect(picture)
+        if faces is not None:
+            largest = max(faces, key=lambda face: face[2] * face[3])
+            vector = recogniser.feature(recogniser.alignCrop(picture, largest)).ravel()
+            found[path.stem] = vector / np.linalg.norm(vector)
+    return found
+
+
+def main() -> None:
+    vectors = embeddings()
+    names = list(vectors)
+    cosines = np.stack(list(vectors.values())) @ np.stack(list(vectors.values())).T
+    root = list(range(len(names)))
+
+    def find(node: int) -> int:
+        while root[node] != node:
+            node = root[node]
+        return node
+
+    for first, second in zip(*np.where(np.triu(cosines, 1) > SAME_PERSON), strict=True):
+        root[find(int(second))] = find(int(first))
+    people = {name: f"celeba-{names[find(index)]}" for index, name in enumerate(names)}
+    PEOPLE.write_text(json.dumps(people, indent=0) + "\n")
+    print(f"{len(people)} pictures of {len(set(people.values()))} people -> {PEOPLE}")
+
+
+if __name__ == "__main__":
+    main()

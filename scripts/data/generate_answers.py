@@ -1,0 +1,98 @@
+"""Let the stage-1 model answer pictures three times each, and label every answer: what MIDS is trained on.
+
+Pictures whose three verdicts agree teach nothing about choosing and are dropped, but for ``--keep_equal`` of them; pictures with
+an unparsed answer are dropped. Written in blocks: started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ffaa.config import Switch, load_yaml, model_folder, parse
+from ffaa.data.images import inside, open_image
+from ffaa.data.records import read_records, write_records
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door, seed_everything
+
+
+@dataclass(frozen=True)
+class Options:
+    data: Path = PROJECT_ROOT / "data" / "mini" / "mids"
+    """Folder with records.jsonl; answers.jsonl is written beside it."""
+    method: str = "ffaa"
+    """Method whose language model answers."""
+    model: str = "mini"
+    """Folder configs/<method>/<model>/."""
+    checkpoint: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mllm"
+    """Folder that holds the stage-1 result (mllm/)."""
+    temperature: float = 0.0
+    """Sampling temperature of the free answer; 0 is greedy. Answers under a hypothesis are greedy always."""
+    keep_equal: float = 0.3
+    """Share of pictures with three equal verdicts that is kept."""
+    limit: int = -1
+    """First pictures only; -1: all."""
+    block_size: int = 16
+    """Pictures answered together."""
+    max_new_tokens: int = 160
+    """Longest answer."""
+    seed: int = 0
+    """Seed of questions, sampling and of which equal triples are kept."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+    fresh: Switch = False
+    """Answer everything anew."""
+
+
+def answer_all(options: Options) -> Path:
+    """Generate what is still missing; returns the file with all triples."""
+    from ffaa.backbones.adapter import load_mllm
+    from ffaa.backbones.generation import GenerationSettings, TransformersEngine
+    from ffaa.methods.ffaa.method import FfaaConfig
+    from ffaa.methods.ffaa.triples import generate_triples
+    from ffaa.runtime import pick_device, pick_dtype
+
+    triples = options.data / "triples.jsonl"
+    if options.fresh:
+        triples.unlink(missing_ok=True)
+    done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
+    records = read_records(options.data / "records.jsonl")[: options.limit if options.limit >= 0 else None]
+    blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
+    settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
+    device = pick_device(options.device)
+    mllm = load_mllm(settings.mllm, options.checkpoint, dtype=pick_dtype(options.dtype, device), device=device)
+    greedy = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
+    with triples.open("a") as out:
+        for number, block in enumerate(tqdm(blocks, desc="answers", unit="block")):
+            if all(record.id in done for record in block):
+                continue
+            images = [open_image(inside(options.data, record.image)) for record in block]
+            free = greedy
+            if options.temperature:
+                sampling = GenerationSettings(options.max_new_tokens, options.temperature, options.seed + number)
+                free = TransformersEngine(mllm, sampling)
+            for record, answers in zip(block, generate_triples(mllm, free, greedy, images, block, options.seed), strict=True):
+                out.write(json.dumps({"id": record.id, "answers": answers}) + "\n")
+            out.flush()
+    return triples
+
+
+def main() -> int:
+    options = parse(Options, prog="generate_answers.py", description=__doc__ or "")
+    seed_everything(options.seed)
+    from ffaa.methods.ffaa.triples import label_triples
+
+    answers = {line["id"]: line["answers"] for line in map(json.loads, answer_all(options).read_text().splitlines())}
+    records = [record for record in read_records(options.data / "records.jsonl") if record.id in answers]
+    labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
+    write_records(options.data / "answers.jsonl", labelled)
+    print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / 'answers.jsonl'}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import GenerationConfig
+
+from ffaa.backbones.generation import GeneratedText, GenerationSettings, TransformersEngine, VerdictTokens
+from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
+from ffaa.config import load_yaml
+from ffaa.dialogue.answers import format_answer
+from ffaa.dialogue.prompts import FREE_QUESTIONS
+from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.runtime import PROJECT_ROOT
+from ffaa.types import Verdict
+
+TINY: MllmConfig = load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig).mllm
+ANSWER = format_answer("A face.", "Nothing odd.", Verdict.REAL, 0.9, None)
+
+
+@pytest.fixture(scope="module")
+def mllm() -> Mllm:
+    return build_mllm(TINY)
+
+
+def pictures(count: int) -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)) for i in range(count)]
+
+
+def prompts(mllm: Mllm, count: int) -> list[list[str]]:
+    """Rows of different lengths: one, two or three questions of different lengths about a picture."""
+    return [[mllm.prompt(FREE_QUESTIONS[(i + k) % 10][: 8 + 9 * k]) for k in range(1 + i % 3)] for i in range(count)]
+
+
+def with_common_end(mllm: Mllm) -> Mllm:
+    """The same model, ending answers at a token that many rows write early and others late or never."""
+    settings = GenerationSettings(max_new_tokens=32)
+    texts = TransformersEngine(mllm, settings).generate(pictures(6), prompts(mllm, 6))
+    written = [mllm.tokenizer(text.text, add_special_tokens=False)["input_ids"] for row in texts for text in row]
+    share = {token: sum(token in row for row in written) for row in written for token in row}
+    return replace(mllm, end_token_id=min(share, key=lambda token: abs(share[token] - len(written) / 2)))
+
+
+def test_a_batch_gives_what_its_rows_give_alone(mllm: Mllm) -> None:
+    ending = with_common_end(mllm)
+    engine = TransformersEngine(ending, GenerationSettings(max_new_tokens=32))
+    images, asked = pictures(6), prompts(mllm, 6)
+    together = engine.generate(images, asked)
+    alone = [[engine.generate([image], [[prompt]])[0][0] for prompt in row] for image, row in zip(images, asked, strict=True)]
+    assert [[text.text for text in row] for row in together] == [[text.text for text in row] for row in alone]
+    assert [[text.finished for text in row] for row in together] == [[text.finished for text in row] for row in alone]
+    finished = {text.finished for row in together for text in row}
+    assert finished == {True, False}  # early ends and cut answers were both among them
+    assert len({text.text for row in together for text in row}) > 6
+
+
+def test_it_writes_what_the_plain_model_writes(mllm: Mllm) -> None:
+    image, prompt = pictures(1)[0], mllm.prompt("Real?")
+    inputs = mllm.processor(images=image, text=prompt, return_tensors="pt")
+    ids = mllm.model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    text = TransformersEngine(mllm, GenerationSettings(max_new_tokens=16)).generate([image], [[prompt]])[0][0]
+    kept = ids[: ids.tolist().index(mllm.end_token_id)] if mllm.end_token_id in ids else ids
+    assert text.text == mllm.tokenizer.decode(kept, skip_special_tokens=True).strip()
+
+
+def test_each_picture_is_encoded_once(mllm: Mllm) -> None:
+    seen: list[int] = []
+    tower = mllm.model.model.vision_tower
+    hook = tower.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(len((args[0] if args else kwargs["pixel_values"]))), with_kwargs=True
+    )
+    TransformersEngine(mllm, GenerationSettings(max_new_tokens=4)).generate(pictures(3), [[mllm.prompt("a")] * 3] * 3)
+    hook.remove()
+    assert seen == [3]
+
+
+def test_models_of_another_layout_go_through_their_own_processor(mllm: Mllm) -> None:
+    class Other(TransformersEngine):
+        _encoded_once = TransformersEngine._encoded_per_prompt
+
+    settings = GenerationSettings(max_new_tokens=12)
+    images, asked = pictures(4), prompts(mllm, 4)
+    assert Other(mllm, settings).generate(images, asked) == TransformersEngine(mllm, settings).generate(images, asked)
+
+
+def test_pictures_without_prompts_and_no_pictures_at_all(mllm: Mllm) -> None:
+    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=6))
+    assert engine.generate([], []) == []
+    assert engine.generate(pictures(1), [[]]) == [[]]
+    asked = [[], [mllm.prompt("Real?")]]
+    assert engine.generate(pictures(2), asked) == [[], engine.generate(pictures(2)[1:], asked[1:])[0]]
+    with pytest.raises(ValueError, match="2 pictures but 1"):
+        engine.generate(pictures(2), [[]])
+
+
+def test_samples_differ_by_seed_and_place_but_not_by_batch(mllm: Mllm) -> None:
+    def sample(seed: int, count: int, start: int = 0) -> list[list[GeneratedText]]:
+        engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=12, temperature=1.0, seed=seed))
+        return engine.generate(pictures(3)[start : start + count], [[mllm.prompt("Real?")] * 3] * count)
+
+    state = torch.random.get_rng_state()
+    together = sample(0, 3)
+    assert together[1:2] == sample(0, 1, start=1)
+    assert len({text.text for text in together[0]}) == 3
+    assert sample(1, 3) != together
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_sampling_follows_the_model_s_probabilities() -> None:
+    from ffaa.backbones.generation import _GumbelNoise
+
+    logits = torch.tensor([0.0, 1.0, 2.0])
+    rows = 20_000
+    noisy = _GumbelNoise(2.0, range(rows))(torch.zeros(rows, 1), logits.expand(rows, 3))
+    shares = torch.bincount(noisy.argmax(dim=1), minlength=3) / rows
+    assert torch.allclose(shares, torch.softmax(logits / 2.0, dim=0), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (ANSWER, "real"),
+        ("Analysis result: fake", "fake"),
+        ("The real one.\nAnalysis result: fake\nAnalysis result: real", "fake"),
+        ("**Analysis Result:** real", "real"),
+        ("3. analysis result : fake", "fake"),
+        ("It is real, not fake.", None),
+        ("Analysis result: unsure", None),
+        ("So the Analysis result: real", None),
+        ("", None),
+    ],
+)
+def test_the_verdict_token_is_found_where_the_verdict_is(mllm: Mllm, text: str, place: str | None) -> None:
+    tokens = VerdictTokens(mllm.tokenizer)
+    ids = mllm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = tokens.locate(ids)
+    assert (None if found is None else mllm.tokenizer.decode(ids[found:])[:4]) == place
+
+
+def test_the_score_is_fake_s_share_at_the_verdict_token(mllm: Mllm, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = 3
+    monkeypatch.setattr(VerdictTokens, "locate", lambda self, ids: place)
+    images, asked = pictures(2), [[mllm.prompt("Real?")], [mllm.prompt("Is this face real or fake? Why?")]]
+    engine = TransformersEngine(replace(mllm, end_token_id=-1), GenerationSettings(max_new_tokens=8))
+    monkeypatch.setattr(engine, "_generation_config", lambda: GenerationConfig(max_new_tokens=8, pad_token_id=0))
+    written: list[list[int]] = []
+    read = engine._read
+    monkeypatch.setattr(engine, "_read", lambda row, pairs: written.append(row) or read(row, pairs))
+    scores = [row[0].score for row in engine.generate(images, asked)]
+    tokens = engine.verdict_tokens
+    for image, (prompt,), ids, score in zip(images, asked, written, scores, strict=True):
+        sequence = torch.tensor([mllm.prompt_ids(prompt) + ids[:place]])
+        with torch.inference_mode():
+            logits = mllm.model(input_ids=sequence, pixel_values=mllm.pixel_values([image])).logits[0, -1]
+        wanted = torch.softmax(logits[[tokens.real, tokens.fake]], dim=0)[1]
+        assert score == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_an_answer_ends_before_its_end_token(mllm: Mllm) -> None:
+    engine = TransformersEngine(mllm, GenerationSettings())
+    ids = mllm.tokenizer(ANSWER, add_special_tokens=False)["input_ids"]
+    pairs = torch.zeros(len(ids) + 3, 2)
+    pairs[VerdictTokens(mllm.tokenizer).locate(ids), 1] = 2.0  # type: ignore[index]
+    ended = engine._read([*ids, mllm.end_token_id, *ids[:2]], pairs)
+    assert ended == GeneratedText(ANSWER, True, pytest.approx(1 / (1 + np.exp(-2))))
+    assert not engine._read(ids, pairs).finished
+    assert engine._read(ids[:9], pairs).score is None

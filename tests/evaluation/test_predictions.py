@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ffaa.evaluation.predictions import LineWriter, locked, mend, read_lines
+from ffaa.types import InputError
+
+LINES = [{"id": f"{i}.png", "label": "real", "status": "failed", "error": "no face é\u2028\udcff"} for i in range(3)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "predictions.jsonl"
+    with LineWriter(file) as writer:
+        for line in LINES:
+            writer.write(line)
+    return file
+
+
+def test_lines_are_read_back(path: Path) -> None:
+    assert read_lines(path) == LINES
+    assert mend(path) == 0
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_each_line_is_one_system_call(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bytes] = []
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: calls.append(data) or real_write(file, data))
+    with LineWriter(path) as writer:
+        writer.write({"id": "x"})
+    assert calls == [b'{"id": "x"}\n']
+
+
+def test_a_file_cut_anywhere_is_mended_to_whole_lines(path: Path) -> None:
+    data = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == ord("\n")]
+    for size in range(0, len(data), 3):
+        path.write_bytes(data[:size])
+        whole = sum(end <= size for end in ends)
+        assert [line["id"] for line in read_lines(path)] == [line["id"] for line in LINES[:whole]]
+        assert mend(path) == size - ([0, *ends][whole])
+        with LineWriter(path) as writer:
+            for line in LINES[whole:]:
+                writer.write(line)
+        assert path.read_bytes() == data
+
+
+def test_a_last_line_whose_content_was_lost_is_cut_off(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data + b"\0" * 40 + b"\n")
+    assert read_lines(path) == LINES
+    assert mend(path) == 41
+    assert path.read_bytes() == data
+
+
+def test_mending_what_is_not_there(tmp_path: Path) -> None:
+    assert mend(tmp_path / "none") == 0
+    (tmp_path / "empty").touch()
+    assert mend(tmp_path / "empty") == 0
+    assert read_lines(tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "line 2: not JSON"),
+        (b"[]", "line 2: not a prediction"),
+        (b'{"id": "a", "status": "failed"}', "line 2: not a prediction, label missing"),
+        (b'{"id": "a", "label": "real", "status": "ok"}', "line 2: not a prediction, answers, chosen"),
+        (json.dumps(LINES[0]).encode(), "line 2: the picture '0.png' has a line already"),
+    ],
+)
+def test_a_damaged_line_in_the_middle_is_named(path: Path, line: bytes, message: str) -> None:
+    rows = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([rows[0], line, *rows[1:]]))
+    with pytest.raises(InputError, match=message):
+        read_lines(path)
+
+
+def test_no_predictions_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_lines(tmp_path / "predictions.jsonl")
+
+
+def test_a_full_disk_leaves_whole_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = path.read_bytes()
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda file, line: real_write(file, line[:5]))
+    with LineWriter(path) as writer, pytest.raises(InputError, match="disk is full"):
+        writer.write({"id": "x"})
+    assert path.read_bytes() == data
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_device_without_space() -> None:
+    with LineWriter(Path("/dev/full")) as writer, pytest.raises(InputError, match="No space left on device"):
+        writer.write({"id": "x"})
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match="another process"), locked(tmp_path):
+        raise AssertionError
+    with locked(tmp_path):
+        pass

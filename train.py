@@ -1,0 +1,26 @@
+"""Train one stage of one method: ``python train.py --config configs/ffaa/mini/mllm.yaml [--flag value ...]``.
+
+Started again, it goes on from the last checkpoint in its output folder.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ffaa.config import parse
+from ffaa.methods.base import StageConfig
+from ffaa.runtime import EXIT_DONE, run_door
+
+
+def main() -> int:
+    config = parse(StageConfig, prog="train.py", description="Train one stage of one method.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    from ffaa.methods import find_stage
+    from ffaa.training.trainer import train
+
+    print(f"result: {train(find_stage(config.method, config.stage), config)}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)
