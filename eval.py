@@ -28,7 +28,7 @@ def report(results: Sequence[Result]) -> int:
             console.print(spread, markup=False)
     n_failed = sum(result.summary["n_failed"] for result in results)
     if n_failed:
-        console.print(f"{n_failed} pictures failed and are not scored; why stands in predictions.jsonl", markup=False)
+        console.print(f"{n_failed} failed and not scored; predictions.jsonl says why", markup=False)
     return EXIT_PARTIAL if n_failed else EXIT_DONE
 
 

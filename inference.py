@@ -1,4 +1,4 @@
-"""Analyse face pictures: python inference.py photo.jpg [more pictures or folders] [--crop 1] [--visualize 1] [--json]."""
+"""Analyse face pictures: ``python inference.py photo.jpg [more pictures or folders] [--visualize 1] [--json]``."""
 
 from __future__ import annotations
 

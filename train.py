@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from ffaa.config import parse
-from ffaa.methods.base import StageConfig
+from ffaa.methods.stage_config import StageConfig
 from ffaa.runtime import EXIT_DONE, run_door
 
 

@@ -1,4 +1,4 @@
-"""Put the results of stages 1 and 2 together as one checkpoint folder to share, and load it back to prove that it is whole."""
+"""Put the results of stages 1 and 2 together as one checkpoint folder to share, and load it to prove it whole."""
 
 from __future__ import annotations
 

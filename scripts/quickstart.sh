@@ -55,7 +55,7 @@ free_memory_mb() {
 check_needs() {
     local cache="${FFAA_HOME:-$HOME/.cache/ffaa}" disk=1000 cached=500 memory
     [[ -f .venv/ffaa.stamp ]] || disk=9000
-    [[ -d "$cache/clip_vit_b16" ]] || cached=1500
+    [[ -d "$cache/assets/clip_vit_b16" ]] || cached=1500
     memory="$(free_memory_mb)"
     echo "needs: ${disk} MB of disk here ($(free_mb .) free), ${cached} MB in $cache ($(free_mb "$cache") free)," \
         "4000 MB of memory (${memory:-unknown} free)"
@@ -92,7 +92,7 @@ if ((research)); then
     benchmarks+=,mini_ma,mini_poisson,mini_expression,mini_gan,mini_people,mini_jpeg,mini_orl
     family=all
 fi
-picture=playground/test_images/openpeople_p001.jpg
+picture=playground/test_images/openpeople_p007.jpg
 
 check_needs
 python=.venv/bin/python

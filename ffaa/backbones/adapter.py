@@ -56,7 +56,7 @@ def attach_lora(mllm: Mllm, config: MllmConfig, *, seed: int = 0) -> PeftModel:
 
 
 def save_adapter(model: PeftModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write the trained tensors to ``folder``. The same weights give the same bytes; no path of the machine is named."""
+    """Write the trained tensors to ``folder``. Same weights, same bytes; no path of the machine is named."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
@@ -101,9 +101,7 @@ def load_mllm(
     return with_dtype(mllm, dtype)
 
 
-def check_tensors(
-    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str
-) -> None:
+def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str) -> None:
     """Whether ``found`` has exactly the names and shapes of ``expected``.
 
     Raises:

@@ -1,7 +1,7 @@
 """Generation: many answers to many pictures at once, through one interface.
 
-Each picture is encoded once, whatever the number of its questions; all rows (pictures x prompts) of a call are padded on
-the left and decoded together. In fp32 an answer does not depend on what else is in the batch, sampled ones included.
+Each picture is encoded once, whatever the number of its questions; all rows (pictures x prompts) of a call are padded
+on the left and decoded together. In fp32 an answer does not depend on what else is in the batch, sampled ones included.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ class GeneratedText:
 class GenerationEngine(Protocol):
     """What methods need of a language model: answers to prompts about pictures."""
 
-    def generate(
-        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
-    ) -> list[list[GeneratedText]]:
+    def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
         """One list of answers per picture, in the order of its prompts."""
         ...
 
@@ -92,7 +90,7 @@ class _Recorder(LogitsProcessor):
 
 
 class _GumbelNoise(LogitsProcessor):
-    """Sampling as argmax(logits / temperature + Gumbel noise), one generator a row, so that rows do not affect others."""
+    """Sampling as argmax(logits / temperature + Gumbel noise), one generator a row: no row affects another."""
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
         self._temperature = temperature
@@ -114,9 +112,7 @@ class TransformersEngine:
         self.verdict_tokens = VerdictTokens(mllm.tokenizer)
 
     @torch.inference_mode()
-    def generate(
-        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
-    ) -> list[list[GeneratedText]]:
+    def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
         """Answers to ``prompts[i]`` (rendered, with one ``<image>`` each) about ``images[i]``, all decoded together.
 
         Raises:
@@ -161,7 +157,7 @@ class TransformersEngine:
         return {"inputs_embeds": embeddings.masked_scatter(is_image, per_row), "attention_mask": attention}
 
     def _encoded_per_prompt(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Inputs for models of another layout than LLaVA's, made by their own processor; a picture is encoded per row."""
+        """Inputs for models of another layout than LLaVA's, by their own processor; a picture is encoded per row."""
         rows = [(image, prompt) for image, row in zip(images, prompts, strict=True) for prompt in row]
         inputs = self.mllm.processor(
             images=[[image] for image, _ in rows],

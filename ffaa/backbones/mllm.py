@@ -175,7 +175,9 @@ def build_mllm(
     tokenizer = processor.tokenizer
     end_token_id = tokenizer.convert_tokens_to_ids(template.answer_end)
     if end_token_id is None or end_token_id == tokenizer.unk_token_id:
-        raise InputError(f"template {config.template!r} ends answers by {template.answer_end!r}, unknown to the tokenizer")
+        raise InputError(
+            f"template {config.template!r} ends answers by {template.answer_end!r}, unknown to the tokenizer"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = template.answer_end
     # What a base's own generation_config.json asks for (sampling, penalties) must not change the answers.
@@ -203,7 +205,7 @@ def _load_whole(config: MllmConfig, dtype: torch.dtype) -> tuple[PreTrainedModel
 def _assemble(
     config: MllmConfig, dtype: torch.dtype, seed: int
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """Tower + fresh projector + language model. Built on the meta device: nothing is initialised only to be replaced."""
+    """Tower + fresh projector + language model, put together on the meta device: nothing is initialised twice."""
     vision = load_vision_tower(config.vision, config.image_size, seed)
     language, tokenizer = _load_language(config.language)
     image_token_id = _add_image_token(language, tokenizer)

@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModel
 
-from ffaa.backbones.vision import load_vision_tower
+from ffaa.backbones.vision import Source, load_vision_tower
 from ffaa.data.images import open_image
 
 log = logging.getLogger(__name__)
@@ -23,14 +23,16 @@ _BLOCK = 32
 
 
 def patch_features(
-    images: Sequence[Path], cache: Path, *, vision: str, image_size: int, layers: Sequence[int], dtype: torch.dtype
+    images: Sequence[Path], cache: Path, *, vision: Source, image_size: int, layers: Sequence[int], dtype: torch.dtype
 ) -> np.ndarray:
     """Hidden states of the patches at ``layers`` (indices as in LLaVA's ``vision_feature_layer``), concatenated.
 
     Returns a memory-mapped float16 array (pictures, patches, len(layers) * width), kept in the folder ``cache`` under a
     name made of the pictures, the tower and the settings, so that a changed set is computed anew.
     """
-    key = json.dumps([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in images] + [vision, image_size, *layers])
+    tower_name = vision if isinstance(vision, str) else dict(vision)
+    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in images]
+    key = json.dumps([*files, tower_name, image_size, *layers])
     path = cache / f"{hashlib.sha256((key + str(dtype)).encode()).hexdigest()[:16]}.npy"
     if path.is_file():
         return np.asarray(np.load(path, mmap_mode="r"))

@@ -158,7 +158,7 @@ def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any]]:
         "model": model_dir.name,
         "model_config": config_hash(read_yaml(model_dir / "model.yaml")),
         # Methods that always give one answer do not count them.
-        "generate_num": getattr(method, "generate_num", 1),
+        "generate_num": method.generate_num,
         "max_new_tokens": config.max_new_tokens,
         "seed": config.seed,
         "crop_margin": CROP_MARGIN if config.crop else None,

@@ -1,10 +1,11 @@
-"""The reference every model must beat: logistic regression on what frozen CLIP layers hold (mean and deviation of patches)."""
+"""The reference every model must beat: logistic regression on mean and deviation of patches in frozen CLIP layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from ffaa.backbones.patch_features import patch_features
 class ProbeSettings:
     """What the probe reads and how strongly it is regularised."""
 
-    vision: str = "clip_vit_b16"
+    vision: str | dict[str, Any] = "clip_vit_b16"
+    """Asset name, Hugging Face folder or id, or a mapping of CLIPVisionConfig values (random weights)."""
     image_size: int = 160
     layers: tuple[int, ...] = (4, 6, 8, 11)
     regularisation: float = 1e-3
@@ -36,13 +38,17 @@ def probe_features(images: Sequence[Path], cache: Path, settings: ProbeSettings,
     return np.concatenate([_pooled(features[start : start + 64]) for start in range(0, len(features), 64)])
 
 
-def fit_probe(features: np.ndarray, labels: Sequence[int], settings: ProbeSettings) -> Pipeline:
+def fit_probe(features: np.ndarray, labels: Sequence[int] | np.ndarray, settings: ProbeSettings) -> Pipeline:
     """A fitted probe; ``predict_proba(x)[:, 1]`` is P(fake). ``labels`` are 0 real, 1 fake."""
     return _pipeline(settings).fit(features, labels)
 
 
 def cross_validated(
-    features: np.ndarray, labels: Sequence[int], people: Sequence[str], settings: ProbeSettings, folds: int = 5
+    features: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    people: Sequence[str],
+    settings: ProbeSettings,
+    folds: int = 5,
 ) -> np.ndarray:
     """P(fake) of every picture by a probe that saw neither it nor any picture of the same person."""
     scores: np.ndarray = cross_val_predict(

@@ -1,6 +1,7 @@
 """The bottleneck that every picture, real or forged, passes through: one crop, one size, mild colour change, one JPEG.
 
-What differs between the two classes after it is the forgery and nothing else; ``scripts/data/check_leaks.py`` measures that.
+What differs between the two classes after it is the forgery and nothing else; ``scripts/data/check_leaks.py`` measures
+that.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ class Camera:
     jpeg: Range = (72, 95)
     """Quality of the one JPEG compression."""
     face_pixels: Range | None = None
-    """Longer side of the face box in pixels before the crop: larger faces are scaled down to it. None: left as they are."""
+    """Longer side of the face box in pixels before the crop: larger faces are scaled down to it. None: none are."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture after the bottleneck: the JPEG file's bytes, the pixels (S, S, 3) it decodes to, mask (S, S), landmarks."""
+    """One picture after the bottleneck: the JPEG file's bytes, its pixels (S, S, 3), mask (S, S), landmarks (68, 2)."""
 
     jpeg: bytes
     pixels: Pixels
@@ -69,10 +70,10 @@ def shoot(face: SourceFace, mask: Mask | None, camera: Camera, rng: Generator) -
     pixels = np.asarray(crop_face(Image.fromarray(face.pixels), box, margin, camera.size))
     mask_image = crop_face(Image.fromarray((mask * 255).astype(np.uint8)).convert("RGB"), box, margin, camera.size)
     left, top, side = pixel_square(crop_box(box, margin))
-    points = (face.points - [left, top]) * (camera.size / side)
+    points = ((face.points - [left, top]) * (camera.size / side)).astype(np.float32)
     toned = _toned(pixels, camera, rng)
-    shot = SourceFace(face.id, face.person, toned, Box(0, 0, camera.size, camera.size), points.astype(np.float32))
-    soft = np.asarray(mask_image)[..., 0].astype(np.float32) / 255
+    shot = SourceFace(face.id, face.person, toned, Box(0, 0, camera.size, camera.size), points)
+    soft: Mask = np.asarray(mask_image)[..., 0].astype(np.float32) / np.float32(255)
     if rng.random() < camera.flip_share:
         shot, soft = shot.mirrored(), np.ascontiguousarray(soft[:, ::-1])
     jpeg = _encode_jpeg(shot.pixels, int(round(rng.uniform(*camera.jpeg))))

@@ -38,8 +38,11 @@ class RecipeBook:
     splits: dict[str, Split] = field(default_factory=dict)
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callable[[], None] = lambda: None) -> None:
-    """Write ``imgs/``, ``masks/`` (small, grey) and ``pictures.jsonl`` into a new folder, whole or not at all."""
+def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callable[[], object] = lambda: None) -> None:
+    """Write ``imgs/``, ``masks/`` (small, grey) and ``pictures.jsonl`` into a new folder, whole or not at all.
+
+    ``on_each`` is called after every picture; what it returns is ignored.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "imgs").mkdir(parents=True)

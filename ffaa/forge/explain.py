@@ -1,8 +1,8 @@
 """The truthful five-line answer of a picture, written from what was done to it and what was measured on it.
 
-Built as a decision tree with one wording per deciding slot and distinct first words at every branch, variety only after the
-last of them: a decoder that takes the likeliest *phrase* then also takes the likeliest *class*. With free wording, greedy
-decoding fell for whichever class had the fewest ways to begin.
+Built as a decision tree with one wording per deciding slot and distinct first words at every branch, variety only after
+the last of them: a decoder that takes the likeliest *phrase* then also takes the likeliest *class*. With free wording,
+greedy decoding fell for whichever class had the fewest ways to begin.
 """
 
 from __future__ import annotations
@@ -40,15 +40,21 @@ _UNTOUCHED = (
     "Nothing else in the face was changed.",
     "All other parts are as they were photographed.",
 )
-_UNEDITED = ("nothing in this photograph was altered", "no part of this face was altered", "the whole face is as photographed")
+_UNEDITED = (
+    "nothing in this photograph was altered",
+    "no part of this face was altered",
+    "the whole face is as photographed",
+)
 
 
 @dataclass(frozen=True)
 class Wording:
     """What the writer needs besides the picture.
 
-    ``probability`` maps a kind, or ``local/<region>``, to the share of such training pictures that a linear probe on frozen
-    CLIP features told right in cross-validation: that is what the line ``Probability:`` states.
+    ``probability`` is what the line ``Probability:`` states: the probability that a linear probe on frozen CLIP
+    features, cross-validated on training people, ranks a forged picture of this kind (``local/<region>`` for edits of
+    one region) as more suspect than a real one; for ``real``, the same over all kinds. It says how well such pictures
+    can be told at all.
     """
 
     terciles: Terciles

@@ -61,7 +61,6 @@ def _openpeople() -> Iterator[tuple[str, str, Pixels]]:
                     yield f"{name}/{number}", person, panel
 
 
-
 _SOURCES: Mapping[str, Callable[[], Iterator[tuple[str, str, Pixels]]]] = {
     "celeba_faces": _celeba,
     "orl_faces": _orl,
@@ -70,7 +69,7 @@ _SOURCES: Mapping[str, Callable[[], Iterator[tuple[str, str, Pixels]]]] = {
 
 
 def load_faces(asset: str, *, workers: int = 2) -> list[SourceFace]:
-    """Every picture of an asset that shows a face, in a fixed order. Pictures without one are left out and counted in the log.
+    """Every picture of an asset that shows a face, in a fixed order. The others are left out, counted in the log.
 
     Raises:
         InputError: not an asset of faces, or the asset cannot be had.
@@ -117,9 +116,8 @@ def _locate(picture: tuple[str, str, Pixels]) -> SourceFace | None:
     square = max(face.box.width, face.box.height)
     # A landmark net that lost the face puts its points far outside the detector's box.
     low, high = face.points.min(0), face.points.max(0)
-    if (high - low).max() > 1.6 * square or low[0] < face.box.left - square / 2 or high[0] > face.box.right + square / 2:
-        return None
-    return face
+    beside = low[0] < face.box.left - square / 2 or high[0] > face.box.right + square / 2
+    return None if beside or (high - low).max() > 1.6 * square else face
 
 
 def _panels(sheet: Pixels) -> list[Pixels]:
@@ -145,5 +143,3 @@ def _reduced(pixels: Pixels) -> Pixels:
         return pixels
     size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-
-

@@ -42,13 +42,11 @@ def edit_region(face: SourceFace, strengths: Strengths, rng: Generator, *, regio
             saturation=float(rng.choice(strengths.tint_saturation)),
             value=float(rng.choice(strengths.tint_value)),
         )
-    return Forgery(
-        Kind.LOCAL, composite(changed, face.pixels, mask), mask, (region,), {"operation": operation}
-    )
+    return Forgery(Kind.LOCAL, composite(changed, face.pixels, mask), mask, (region,), {"operation": operation})
 
 
 def change_expression(face: SourceFace, strengths: Strengths, rng: Generator) -> Forgery:
-    """Move the corners of the mouth up or down, or the lids together or apart, by a smooth warp of their surroundings."""
+    """Move the corners of the mouth up or down, or the lids together or apart, by a smooth warp around them."""
     what = str(rng.choice(["smile", "frown", "widened eyes", "narrowed eyes"]))
     distance = eye_distance(face.points)
     amount = rng.uniform(*strengths.expression) * distance

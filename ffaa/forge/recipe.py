@@ -102,7 +102,8 @@ def _plan(recipe: Recipe) -> list[_Job]:
             region = EDITABLE[turn % len(EDITABLE)] if kind is Kind.LOCAL else None
             drawn.append((kind, faces[index], donor, region))
     order = rng.permutation(len(drawn))
-    return [_Job(position, *drawn[index], recipe) for position, index in enumerate(order)]
+    jobs = (drawn[index] for index in order)
+    return [_Job(at, kind, source, donor, region, recipe) for at, (kind, source, donor, region) in enumerate(jobs)]
 
 
 def _make(job: _Job) -> Picture:
@@ -158,7 +159,7 @@ def _synthetic(recipe: Recipe) -> list[SourceFace]:
 
 
 def _enlarged(pixels: Pixels) -> Pixels:
-    """Three times as large: the detector wants more than 64 pixels; the camera scales down to the recipe's face size."""
+    """Three times as large: the detector wants more than 64 pixels; the camera scales down to the recipe's size."""
     side = 3 * pixels.shape[0]
     return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
 

@@ -1,7 +1,7 @@
 """Facial regions as a concept tree (data: ``concepts.yaml``) and their masks from 68 landmarks.
 
-The tree plays the part of the Facial Image Concept Tree of FiFa-MLLM, whose node list was never published; this one holds
-what 68 points can locate.
+The tree plays the part of the Facial Image Concept Tree of FiFa-MLLM, whose node list was never published; this one
+holds what 68 points can locate.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ def self_blend(face: SourceFace, strengths: Strengths, rng: Generator) -> Forger
     height, width = face.pixels.shape[:2]
     centre = tuple(float(v) for v in face.points.mean(0))
     move = cv2.getRotationMatrix2D(centre, rng.uniform(-3, 3), rng.uniform(0.95, 1.05))
-    move[:, 2] += rng.uniform(-3, 3, 2)
-    source = cv2.warpAffine(source, move, (width, height), borderMode=cv2.BORDER_REFLECT)
+    move[:, 2] = move[:, 2] + rng.uniform(-3, 3, 2)
+    source = np.asarray(cv2.warpAffine(source, move, (width, height), borderMode=cv2.BORDER_REFLECT), np.uint8)
     mask, edge = _soft_face_mask(face, strengths, rng)
     return Forgery(Kind.BLEND, composite(source, face.pixels, mask), mask, ("face",), {**artefacts, **edge})
 
@@ -35,7 +35,7 @@ def swap(donor: SourceFace, target: SourceFace, strengths: Strengths, rng: Gener
 
 
 def poisson_swap(donor: SourceFace, target: SourceFace, rng: Generator) -> Forgery:
-    """Swap by gradient-domain cloning (Perez et al., Poisson image editing, 2003): no seam, the colour is solved for."""
+    """Swap by gradient-domain cloning (Perez et al., Poisson image editing, 2003): no seam, the colour is solved."""
     height, width = target.pixels.shape[:2]
     lifted = bool(rng.random() < 0.5)
     mask = face_mask(target.points, height, width, forehead=rng.uniform(0.15, 0.4) if lifted else 0.0)
@@ -107,9 +107,9 @@ def _soft_face_mask(face: SourceFace, strengths: Strengths, rng: Generator) -> t
     mask = face_mask(face.points, height, width, forehead=rng.uniform(0.15, 0.4) if lifted else 0.0)
     erosion = int(rng.integers(1, 6))
     feather = rng.uniform(*strengths.feather)
-    mask = cv2.GaussianBlur(cv2.erode(mask, np.ones((erosion, erosion), np.uint8)), (0, 0), feather)
+    soft = cv2.GaussianBlur(cv2.erode(mask, np.ones((erosion, erosion), np.uint8)), (0, 0), feather)
     edge = "narrow" if feather < NARROW_EDGE else "wide"
-    return np.asarray(mask, np.float32), {"edge": edge, "extent": "forehead" if lifted else "brows"}
+    return np.asarray(soft, np.float32), {"edge": edge, "extent": "forehead" if lifted else "brows"}
 
 
 def _aligned(donor: SourceFace, target: SourceFace) -> Pixels:
@@ -119,7 +119,7 @@ def _aligned(donor: SourceFace, target: SourceFace) -> Pixels:
 
 
 def _colour_matched(source: Pixels, target: Pixels, inside: np.ndarray, strength: float) -> Pixels:
-    """Mean and deviation of each channel inside the mask, moved towards the target's (Reinhard et al., 2001, in RGB)."""
+    """Mean and deviation of each channel inside the mask, moved towards the target's (Reinhard et al. 2001, in RGB)."""
     source_f, target_f = source.astype(np.float32), target.astype(np.float32)
     s_mean, s_std = source_f[inside].mean(0), source_f[inside].std(0) + 1e-3
     t_mean, t_std = target_f[inside].mean(0), target_f[inside].std(0)

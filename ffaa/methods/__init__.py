@@ -1,4 +1,4 @@
-"""The methods. One visible table: name -> module with a ``load`` function; only the module that is asked for is imported."""
+"""The methods. One visible table: name -> module with a ``load`` function, imported only when asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders of the methods: where they are, what they say of themselves, and which weights stand beneath them."""
+"""Checkpoint folders of the methods: where they are, what they say of themselves, which weights stand beneath them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def find_checkpoint(configured: str | None, override: Path | None, methods: tupl
         )
     facts = read_checkpoint(folder)
     if facts.get("method") not in methods:
-        raise InputError(f"{folder} holds a checkpoint of method {facts.get('method')!r}, wanted {' or '.join(methods)}")
+        raise InputError(
+            f"{folder} holds a checkpoint of method {facts.get('method')!r}, wanted {' or '.join(methods)}"
+        )
     _check_towers(folder, facts.get("towers", {}))
     return folder
 
@@ -65,7 +67,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def tower_hash(source: str | Mapping[str, Any]) -> str:
-    """What names a tower's weights: an asset's sha256 of its model file, a hub id or folder as it is, a mapping's hash."""
+    """What names a tower's weights: the sha256 of an asset's model file, a hub id or folder, the hash of a mapping."""
     if not isinstance(source, str):
         return config_hash(source)
     if source not in TABLE:

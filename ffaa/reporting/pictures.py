@@ -111,7 +111,8 @@ class Pictures:
         detector = FaceDetector(pick_device(self.device)) if self.crop and method.needs_face else None
         stems = _unique_stems(self.files)
         for files in _batches(self.files, batch_size):
-            for finding in _analysed(method, [one for file in files for one in self._prepare(file, detector)], batch_size):
+            prepared = [finding for file in files for finding in self._prepare(file, detector)]
+            for finding in _analysed(method, prepared, batch_size):
                 if finding.error is not None and len(self.files) == 1:
                     raise InputError(finding.error)
                 yield _with_heat_maps(finding, method, heat_maps, stems[finding.path])

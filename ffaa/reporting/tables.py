@@ -106,7 +106,9 @@ def group_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _table(title: str, first: str) -> Table:
     # On a narrow terminal the interval goes below its figure; nothing is cut.
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column(first, min_width=8)
     for heading in (
         "ACC\n[95 %]",
@@ -144,9 +146,7 @@ def _mean_cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _percent(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "100" if value == 1 else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f}".replace("100.0", "100")
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:

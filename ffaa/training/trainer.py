@@ -15,7 +15,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ffaa.config import dump_yaml
-from ffaa.methods.base import ParameterGroup, Stage, StageConfig, StageRun
+from ffaa.methods.base import Stage, StageRun
+from ffaa.methods.stage_config import ParameterGroup, StageConfig
 from ffaa.runtime import pick_device, write_manifest
 from ffaa.types import InputError
 
@@ -25,7 +26,7 @@ TRAINABLE_FILE = "trainable.safetensors"
 
 
 def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
-    """Of the parameters that the stage lets learn, keep those that a group's pattern finds; optimiser groups of them.
+    """Of the parameters that the stage lets learn, keep those that a pattern finds; optimiser groups of them.
 
     Raises:
         InputError: a pattern that finds nothing.
@@ -38,7 +39,7 @@ def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str,
         if index is None:
             parameter.requires_grad_(False)
         else:
-            # Decoupled decay pulls weights of matrices to zero; for biases, norms and learned scales that has no meaning.
+            # Decay pulls the weights of matrices to zero; for biases, norms and learned scales that has no meaning.
             taken.setdefault((index, parameter.ndim > 1), []).append(parameter)
     empty = [group.pattern for i, group in enumerate(groups) if (i, True) not in taken and (i, False) not in taken]
     if empty or not groups:
@@ -51,6 +52,8 @@ def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str,
 
 class StageTrainer(Trainer):
     """Learning rates by parameter group; checkpoints hold what learns, since all else is known from its source."""
+
+    optimizer: torch.optim.Optimizer | None
 
     def __init__(self, run: StageRun, config: StageConfig, arguments: TrainingArguments) -> None:
         self.optimizer_groups = freeze(run.model, config.groups)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ffaa.config import CONFIGS, Switch, dump_yaml, load_yaml, parse
 from ffaa.forge.dataset import RecipeBook, Split, label_benchmark, write_pictures
 from ffaa.forge.recipe import make_pictures
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, config_hash, closest, run_door, to_plain
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, closest, config_hash, run_door, to_plain
 from ffaa.types import InputError
 
 FAMILIES = ("free", "mini")
@@ -41,7 +41,7 @@ def build(name: str, split: Split, options: Options) -> None:
     begun = time.time()
     total = sum(split.recipe.counts.values())
     with tqdm(total=total, desc=name, unit="picture") as bar:
-        write_pictures(make_pictures(split.recipe, workers=options.workers), folder, on_each=lambda: bar.update() and None)
+        write_pictures(make_pictures(split.recipe, workers=options.workers), folder, on_each=bar.update)
     label_benchmark(folder, split)
     dump_yaml(split, recipe_file)
     # Written last: a folder with the recipe's stamp is a finished benchmark.

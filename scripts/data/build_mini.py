@@ -48,7 +48,7 @@ def main() -> int:
         if not (folder / PICTURES).is_file():
             with tqdm(total=sum(split.recipe.counts.values()), desc=name, unit="picture") as bar:
                 pictures = make_pictures(split.recipe, workers=options.workers)
-                write_pictures(pictures, folder, on_each=lambda bar=bar: bar.update() and None)  # type: ignore[misc]
+                write_pictures(pictures, folder, on_each=bar.update)
         if not options.pictures_only:
             settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
             records = write_conversations(read_pictures(folder), load_yaml(options.wording, Wording), settings)

@@ -1,4 +1,4 @@
-"""Group CelebA pictures by person: SFace embeddings, union of pairs with cosine above 0.42. Writes the committed list."""
+"""Group CelebA pictures by person: SFace embeddings, union of pairs with cosine above 0.42. Writes the shipped list."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ffaa.assets import fetch
+from ffaa.data.images import open_image
 from ffaa.forge.library import PEOPLE
 
 SAME_PERSON = 0.42
@@ -20,8 +21,9 @@ def embeddings() -> dict[str, np.ndarray]:
     detector_file = str(next(models.glob("**/*yunet*.onnx")))
     found: dict[str, np.ndarray] = {}
     for path in sorted(fetch("celeba_faces").glob("*.jpg")):
-        picture = cv2.imread(str(path))
-        detector = cv2.FaceDetectorYN.create(detector_file, "", picture.shape[1::-1], 0.5)
+        picture = cv2.cvtColor(np.asarray(open_image(path)), cv2.COLOR_RGB2BGR)  # both networks read BGR
+        height, width = picture.shape[:2]
+        detector = cv2.FaceDetectorYN.create(detector_file, "", (width, height), 0.5)
         _, faces = detector.detect(picture)
         if faces is not None:
             largest = max(faces, key=lambda face: face[2] * face[3])

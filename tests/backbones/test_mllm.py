@@ -105,7 +105,8 @@ def test_saved_as_a_hub_folder_it_loads_by_auto_classes_and_as_a_base(mllm: Mllm
         wanted = mllm.model(**inputs).logits
         plain = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
         assert torch.equal(plain(**inputs).logits, wanted)
-        again = AutoProcessor.from_pretrained(tmp_path)(images=picture(), text=mllm.prompt("Real?"), return_tensors="pt")
+        processor = AutoProcessor.from_pretrained(tmp_path)
+        again = processor(images=picture(), text=mllm.prompt("Real?"), return_tensors="pt")
         assert torch.equal(again["input_ids"], inputs["input_ids"])
         base = build_mllm(MllmConfig(base=str(tmp_path)))
         assert torch.equal(base.model(**inputs).logits, wanted)
@@ -121,8 +122,8 @@ def test_a_vocabulary_without_the_image_token_grows_by_its_mean(mllm: Mllm, tmp_
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}
     PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(tmp_path)
-    values = dict(vocab_size=258, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-    language = LlamaForCausalLM(LlamaConfig(**values, tie_word_embeddings=True))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    language = LlamaForCausalLM(LlamaConfig(vocab_size=258, tie_word_embeddings=True, **sizes))
     language.save_pretrained(tmp_path)
     grown = build_mllm(replace(TINY, language=str(tmp_path)))
     table = grown.model.get_input_embeddings().weight

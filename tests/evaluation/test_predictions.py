@@ -30,7 +30,12 @@ def test_lines_are_read_back(path: Path) -> None:
 def test_each_line_is_one_system_call(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     real_write = os.write
-    monkeypatch.setattr(os, "write", lambda file, data: calls.append(data) or real_write(file, data))
+
+    def write(file: int, data: bytes) -> int:
+        calls.append(data)
+        return real_write(file, data)
+
+    monkeypatch.setattr(os, "write", write)
     with LineWriter(path) as writer:
         writer.write({"id": "x"})
     assert calls == [b'{"id": "x"}\n']

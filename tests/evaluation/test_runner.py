@@ -178,7 +178,7 @@ def test_pictures_without_a_face_are_recorded(benchmark_set: Benchmark, tmp_path
             raise InputError("no face found")
         return image.crop((1, 1, 5, 5))
 
-    sizes = set()
+    sizes: set[tuple[int, int]] = set()
 
     class Watching(ToyMethod):
         def analyze(self, requests: Any) -> list[Analysis]:

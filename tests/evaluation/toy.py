@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,8 @@ class ToyMethod:
 
     name = "toy"
     needs_face = False
-    fingerprint = {"weights": "none"}
+    generate_num = 1
+    fingerprint: Mapping[str, Any] = {"weights": "none"}
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds

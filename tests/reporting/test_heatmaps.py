@@ -47,7 +47,7 @@ def picture(width: int = 90, height: int = 60) -> Image.Image:
 
 
 def explain(model: Mids, image: Image.Image, verdict: Verdict, target: str = "match") -> MidsExplanation:
-    return explain_decision(model, MidsProcessor(model.config, model.tokenizer), image, ANSWER, verdict, target)
+    return explain_decision(model, MidsProcessor(model.settings, model.tokenizer), image, ANSWER, verdict, target)
 
 
 @pytest.mark.parametrize("eigen_smooth", [False, True])
@@ -186,8 +186,8 @@ def test_eigen_smoothing_keeps_the_sign_of_the_plain_map(seed: int, sign: int) -
     rng = np.random.default_rng(seed)
     spot = np.zeros((8, 8), np.float32)
     spot[2:4, 5:7] = sign
-    activations = spot * rng.uniform(0.5, 1, (1, 6, 1, 1)) + rng.normal(0, 0.05, (1, 6, 8, 8))
-    activations = activations.astype(np.float32)
+    noisy = spot * rng.uniform(0.5, 1, (1, 6, 1, 1)) + rng.normal(0, 0.05, (1, 6, 8, 8))
+    activations = noisy.astype(np.float32)
     smooth = cam.get_cam_image(torch.zeros(1, 3, 8, 8), layer, [], activations, np.ones_like(activations), True)[0]
     assert np.sign(smooth[2:4, 5:7]).tolist() == [[sign, sign], [sign, sign]]
 

@@ -52,7 +52,7 @@ class MidsExplanation:
             f"layer{index}": stream.projector for index, stream in zip(model.layer_indices, streams, strict=True)
         }
         self.target: Callable[[Tensor], Tensor] = _target(verdict, target)
-        self.shown = shown_part(image.width, image.height, model.config.image_size)
+        self.shown = shown_part(image.width, image.height, model.settings.image_size)
 
 
 def explain_decision(

@@ -62,7 +62,7 @@ class Ffaa:
         self.mllm = mllm
         self.engine = engine
         self.mids = mids
-        self.mids_processor = MidsProcessor(mids.config, mids.tokenizer)
+        self.mids_processor = MidsProcessor(mids.settings, mids.tokenizer)
         self.fingerprint: Mapping[str, Any] = fingerprint
         self.generate_num = generate_num
         self.seed = seed
@@ -155,7 +155,7 @@ def load(
     else:
         mids = build_mids(config.mids, device=place, seed=seed)
     settings = GenerationSettings(max_new_tokens=max_new_tokens or config.max_new_tokens, seed=seed)
-    fingerprint = {**mllm_fingerprint(config.mllm, folder), **mids_fingerprint(mids.config, folder)}
+    fingerprint = {**mllm_fingerprint(config.mllm, folder), **mids_fingerprint(mids.settings, folder)}
     return Ffaa(
         mllm,
         TransformersEngine(mllm, settings),

@@ -89,7 +89,8 @@ class Mids(nn.Module):
 
     def __init__(self, config: MidsConfig) -> None:
         super().__init__()
-        self.config = config
+        # Not `config`: transformers' Trainer writes into an attribute of that name.
+        self.settings = config
         self.image_encoder = load_vision_tower(config.vision, config.image_size)
         self.text_encoder, self.tokenizer = load_text_encoder(config.text)
         self._check(config)
@@ -131,7 +132,7 @@ class Mids(nn.Module):
             module.requires_grad_(True)
 
     def cast_frozen(self, dtype: torch.dtype) -> Mids:
-        """Hold the frozen parts as ``dtype`` (bf16 halves their memory and spares autocast its casts); gives ``self``."""
+        """Hold the frozen parts as ``dtype`` (bf16 spares autocast its casts); gives ``self``."""
         frozen = self.image_encoder.encoder.layers[: self.first_unfrozen]
         for module in (self.text_encoder, self.image_encoder.embeddings, self.image_encoder.pre_layrnorm, frozen):
             module.to(dtype)
@@ -172,7 +173,7 @@ class Mids(nn.Module):
     def head(self, vision: list[Tensor], text: Tensor, attention_mask: Tensor) -> Tensor:
         """States of B pictures and of B * A answers (``attention_mask`` (B * A, L)) -> logits (B, A, 4)."""
         batch = vision[0].shape[0]
-        mask = attention_mask.bool() if self.config.padding_mask else None
+        mask = attention_mask.bool() if self.settings.padding_mask else None
         tokens = torch.cat([stream(v, text, mask) for stream, v in zip(self.streams, vision, strict=True)], dim=1)
         for block in self.self_blocks:
             tokens = block(tokens)
@@ -204,7 +205,7 @@ def initialise(model: Mids, seed: int) -> None:
 
     The towers are left as they were loaded, except the unfrozen vision layers' Linears under ``reinit_unfrozen``.
     """
-    fresh = model.new_modules() + (model.unfrozen_layers if model.config.reinit_unfrozen else [])
+    fresh = model.new_modules() + (model.unfrozen_layers if model.settings.reinit_unfrozen else [])
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for linear in (m for module in fresh for m in module.modules() if isinstance(m, nn.Linear)):
@@ -249,7 +250,7 @@ def save_mids(model: Mids, folder: Path, dtype: torch.dtype = torch.float32) -> 
     partial = folder / (WEIGHTS_FILE + ".partial")
     save_file(state, partial, metadata={"format": "pt"})
     partial.replace(folder / WEIGHTS_FILE)
-    atomic_write_text(folder / CONFIG_FILE, json.dumps(asdict(model.config), indent=2, sort_keys=True) + "\n")
+    atomic_write_text(folder / CONFIG_FILE, json.dumps(asdict(model.settings), indent=2, sort_keys=True) + "\n")
 
 
 def load_mids(folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Mids:

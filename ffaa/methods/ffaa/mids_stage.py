@@ -1,4 +1,4 @@
-"""Stage 2: MIDS learns to judge the stage-1 model's answers to pictures of people that model never saw (FFAA, section 4)."""
+"""Stage 2: MIDS learns to judge the stage-1 model's answers, on people that model never saw (FFAA, section 4)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 
 from ffaa.config import load_yaml, model_folder
 from ffaa.data.records import read_records
-from ffaa.methods.base import StageConfig, StageRun
+from ffaa.methods.base import StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.methods.ffaa.mids import MidsProcessor, build_mids, save_mids
 from ffaa.methods.ffaa.mids_data import MidsCollator, MidsDataset
+from ffaa.methods.stage_config import StageConfig
+from ffaa.runtime import pick_device, pick_dtype
 from ffaa.types import InputError
 
 ANSWERS_FILE = "answers.jsonl"
@@ -19,7 +21,7 @@ ANSWERS_FILE = "answers.jsonl"
 
 
 class MidsStage:
-    """Stage ``mids``. It starts from its pretrained towers; there is nothing to take over from stage 1 but the answers."""
+    """Stage ``mids``: from pretrained towers; all it takes over from stage 1 are the answers."""
 
     name = "mids"
 
@@ -27,7 +29,9 @@ class MidsStage:
         if config.options or config.init:
             raise InputError(f"stage {self.name} takes neither options nor init")
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
-        model = build_mids(settings.mids, seed=config.seed)
+        dtype = pick_dtype(config.dtype, pick_device(config.device))
+        # What learns stays in float32 under autocast; frozen parts need not be cast at every step.
+        model = build_mids(settings.mids, seed=config.seed).cast_frozen(dtype)
         processor = MidsProcessor(settings.mids, model.tokenizer)
 
         def dataset(folder: Path, augment: bool) -> MidsDataset:

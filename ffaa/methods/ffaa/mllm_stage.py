@@ -1,4 +1,4 @@
-"""Stage 1: LoRA on the language model and the projector, on questions with and without a hypothesis (FFAA, section 3)."""
+"""Stage 1: LoRA and the projector, on questions with and without a hypothesis (FFAA, section 3)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from ffaa.backbones.mllm import IMAGE_TOKEN, Mllm, build_mllm
 from ffaa.config import load_yaml, model_folder
 from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records
-from ffaa.methods.base import StageConfig, StageRun
+from ffaa.methods.base import StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.methods.ffaa.warmup import PROJECTOR_FILE
+from ffaa.methods.stage_config import StageConfig
 from ffaa.runtime import pick_device, pick_dtype
 from ffaa.types import InputError, Record
 
@@ -38,9 +39,9 @@ class AnswerLoss(ModelOutput):
 
 
 class AnswerModel(nn.Module):
-    """An image-text model that returns the loss over answer tokens, each with a weight of its own.
+    """An image-text model that returns the loss over answer tokens, each with its weight.
 
-    Only the positions that predict an answer token go through the vocabulary: with pictures and questions in front, they
+    Only the positions that predict an answer token go through the vocabulary: with picture and question in front, they
     are about a third of the sequence.
     """
 

@@ -25,7 +25,7 @@ def generate_triples(
     records: Sequence[Record],
     seed: int,
 ) -> list[list[dict[str, str]]]:
-    """Per picture ``[free, opposite of its verdict, same]``, each ``{"content", "result"}`` (spec of the published file)."""
+    """Per picture ``[free, opposite of its verdict, same]``, each ``{"content", "result"}`` as published."""
     questions = [[mllm.prompt(free_question(record.id, seed))] for record in records]
     hypotheses = [mllm.prompt(HYPOTHESIS_QUESTIONS[h]) for h in (Hypothesis.REAL, Hypothesis.FAKE)]
     if free is presumed:

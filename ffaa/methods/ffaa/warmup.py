@@ -1,6 +1,6 @@
 """Stage 0 of FFAA-mini: the projector learns to pass on what answers will say, read by throw-away linear heads.
 
-The published recipe starts from a projector that LLaVA trained on 600,000 captions. A projector from scratch learns little
+The published recipe starts from a projector that LLaVA trained on captions. A projector from scratch learns little
 through a language model in the samples that two CPU cores can afford; through linear heads it learns in minutes.
 """
 
@@ -24,15 +24,16 @@ from transformers.utils import ModelOutput
 from ffaa.backbones.mllm import MllmConfig, build_mllm
 from ffaa.backbones.patch_features import patch_features
 from ffaa.config import CONFIGS, load_yaml, model_folder
-from ffaa.data.images import inside
+from ffaa.data.images import inside, open_mask
 from ffaa.forge.dataset import read_pictures
 from ffaa.forge.explain import GREY, OPEN_MOUTH, TURNED, Wording
 from ffaa.forge.facts import level
 from ffaa.forge.forgery import Kind
 from ffaa.forge.one_region import OPERATIONS
 from ffaa.forge.regions import EDITABLE
-from ffaa.methods.base import StageConfig, StageRun
+from ffaa.methods.base import StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.stage_config import StageConfig
 from ffaa.runtime import pick_device, pick_dtype
 
 PROJECTOR_FILE = "projector.safetensors"
@@ -113,8 +114,11 @@ class ProjectorWarmup(nn.Module):
 
     @torch.no_grad()
     def folded(self, sample: Tensor, embedding_std: float) -> dict[str, Tensor]:
-        """Weights of a plain LLaVA projector: the standardisation goes into the first layer, and the output's deviation on
-        ``sample`` (N, P, C) is brought to that of the language model's embeddings."""
+        """Weights of a plain LLaVA projector.
+
+        The standardisation goes into the first layer; the output's deviation on ``sample`` (N, P, C) is brought to
+        that of the language model's embeddings.
+        """
         tokens = self.project((sample.float() - self.mean) / self.std)
         scale = embedding_std / tokens.std()
         first = self.projector.linear_1.weight / self.std
@@ -190,7 +194,8 @@ def stack(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def head_targets(picture: Mapping[str, Any], wording: Wording) -> list[int]:
     """Class of each head for one line of ``pictures.jsonl``; -100 where the head does not apply."""
     facts, artefacts, kind = picture["facts"], picture["artefacts"], Kind(picture["kind"])
-    blend = kind is Kind.BLEND
+    unchanged = dict.fromkeys(("light", "colour", "sharpness"), "same")
+    changes = {**unchanged, **artefacts} if kind is Kind.BLEND else {}
     values: dict[str, int] = {
         "label": int(picture["label"] == "fake"),
         "kind": _KINDS.index(kind),
@@ -198,9 +203,9 @@ def head_targets(picture: Mapping[str, Any], wording: Wording) -> list[int]:
         "operation": _OPERATIONS.index(artefacts["operation"]) if kind is Kind.LOCAL else _IGNORED,
         "edge": _choice(artefacts.get("edge"), ("narrow", "wide")),
         "extent": _choice(artefacts.get("extent"), ("forehead", "brows")),
-        "light": _choice(artefacts.get("light", "same"), ("same", "brighter", "darker")) if blend else _IGNORED,
-        "saturation": _choice(artefacts.get("colour", "same"), ("same", "more saturated", "paler")) if blend else _IGNORED,
-        "blend_sharpness": _choice(artefacts.get("sharpness", "same"), ("same", "softer", "sharper")) if blend else _IGNORED,
+        "light": _choice(changes.get("light"), ("same", "brighter", "darker")),
+        "saturation": _choice(changes.get("colour"), ("same", "more saturated", "paler")),
+        "blend_sharpness": _choice(changes.get("sharpness"), ("same", "softer", "sharper")),
         **{name: level(facts[name], getattr(wording.terciles, name)) for name in _TERCILES},
         "pose": 0 if abs(facts["yaw"]) < TURNED else 1 if facts["yaw"] < 0 else 2,
         "mouth": int(facts["mouth"] > OPEN_MOUTH),
@@ -216,6 +221,5 @@ def _choice(value: str | None, options: tuple[str, ...]) -> int:
 def _patch_mask(folder: Path, picture: Mapping[str, Any], grid: int) -> np.ndarray:
     if picture["mask"] is None:
         return np.zeros(grid * grid, np.float32)
-    mask = cv2.imread(str(inside(folder, picture["mask"])), cv2.IMREAD_GRAYSCALE)
-    small = cv2.resize(mask, (grid, grid), interpolation=cv2.INTER_AREA)
-    return (small.astype(np.float32) / 255).ravel()
+    mask = open_mask(inside(folder, picture["mask"]))
+    return np.asarray(cv2.resize(mask, (grid, grid), interpolation=cv2.INTER_AREA), np.float32).ravel()

@@ -35,6 +35,7 @@ class Llava:
 
     name = "llava"
     needs_face = True
+    generate_num = 1
 
     def __init__(self, mllm: Mllm, engine: GenerationEngine, *, fingerprint: Mapping[str, str], seed: int = 0) -> None:
         self.mllm = mllm

@@ -64,7 +64,7 @@ def pictures(count: int = 2, width: int = 60, height: int = 40) -> list[Image.Im
 
 
 def batch(model: Mids) -> dict[str, torch.Tensor]:
-    return MidsProcessor(model.config, model.tokenizer)(pictures(), ANSWERS)
+    return MidsProcessor(model.settings, model.tokenizer)(pictures(), ANSWERS)
 
 
 def count(parameters) -> int:
@@ -227,7 +227,7 @@ def test_saved_and_loaded_model_gives_the_same_logits(tmp_path: Path) -> None:
     inputs = batch(model)
     save_mids(model, tmp_path / "mids")
     loaded = load_mids(tmp_path / "mids")
-    assert loaded.config == model.config and not loaded.training
+    assert loaded.settings == model.settings and not loaded.training
     assert load_file(tmp_path / "mids" / "model.safetensors").keys() == model.trainable_state().keys()
     with torch.no_grad():
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
@@ -311,7 +311,7 @@ def test_pictures_are_prepared_as_clip_prepares_them(width: int, height: int) ->
 
 def test_masked_answers_hide_the_verdict() -> None:
     model = build_mids(replace(TINY, mask_answers=True))
-    processor = MidsProcessor(model.config, model.tokenizer)
+    processor = MidsProcessor(model.settings, model.tokenizer)
     texts = [
         f"Image description: a face\nForgery reasoning: {{}}\nAnalysis result: {verdict}\nProbability: 0.9"
         for verdict in ("real", "fake")

@@ -1,0 +1,68 @@
+"""What a stage of training is told, by ``configs/<method>/<model>/<stage>.yaml`` and by flags; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters whose name a pattern finds (``re.search``; the first such group takes one) and how they learn."""
+
+    pattern: str
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; never applied to biases, norms and one-dimensional parameters."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training: ``configs/<method>/<model>/<stage>.yaml``, every key also a flag."""
+
+    method: str = "ffaa"
+    """Method to train."""
+    model: str = "mini"
+    """Folder configs/<method>/<model>/ that says what the model is made of."""
+    stage: str = ""
+    """Stage of the method."""
+    data: Path = Path("data")
+    """Folder or file that the stage trains on."""
+    validation: Path | None = None
+    """The same for validation; none is done without it."""
+    init: Path | None = None
+    """Output of the stage before, to start from."""
+    output: Path = Path("runs/stage")
+    """Folder for checkpoints, logs and the stage's result."""
+    groups: list[ParameterGroup] = field(default_factory=list)
+    """What is trained, of what the stage lets learn; every other parameter stays as it is."""
+    epochs: float = 1.0
+    """Passes over the data."""
+    max_steps: int = -1
+    """Stop after so many optimiser steps; -1: by epochs."""
+    batch_size: int = 8
+    """Samples per process and step."""
+    accumulation: int = 1
+    """Steps whose gradients are summed before the optimiser moves."""
+    warmup_share: float = 0.03
+    """Share of steps over which the learning rate rises; it falls by a cosine after."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    dtype: str = "bfloat16"
+    """Precision of frozen weights and autocast: bfloat16, float16 or float32. Trained weights are float32."""
+    workers: int = 0
+    """Processes that load data."""
+    save_steps: int = 200
+    """Steps between resumable checkpoints."""
+    log_steps: int = 10
+    """Steps between lines of the log."""
+    seed: int = 0
+    """Seed of initial weights, order and augmentation."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    deepspeed: Path | None = None
+    """DeepSpeed configuration (configs/deepspeed/)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of this stage alone; the stage names those it knows."""

@@ -1,0 +1,73 @@
+"""Sets of pictures on disk: whole or not there, and readable as benchmarks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffaa.data.benchmark import load_benchmark
+from ffaa.forge.camera import Camera, shoot
+from ffaa.forge.dataset import Split, label_benchmark, picture_facts, read_pictures, write_pictures
+from ffaa.forge.faces import SourceFace
+from ffaa.forge.facts import measure
+from ffaa.forge.forgery import Kind
+from ffaa.forge.recipe import Picture, Recipe
+from ffaa.types import InputError
+
+RECIPE = Recipe(faces="orl_faces", people="free", counts={"real": 1, "local": 1})
+
+
+def _pictures(face: SourceFace) -> list[Picture]:
+    mask = np.zeros(face.pixels.shape[:2], np.float32)
+    mask[40:70, 30:60] = 1
+    real, fake = (shoot(face, m, Camera(size=112), np.random.default_rng(0)) for m in (None, mask))
+    return [
+        Picture(0, Kind.REAL, face, None, real, measure(real), (), {}),
+        Picture(1, Kind.LOCAL, face, None, fake, measure(fake), ("nose",), {"operation": "blurred"}),
+    ]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path, grey_face: SourceFace) -> None:
+    pictures, seen = _pictures(grey_face), []
+    write_pictures(pictures, tmp_path / "set", on_each=lambda: seen.append(1))
+    lines = read_pictures(tmp_path / "set")
+    assert lines == [picture_facts(picture) for picture in pictures] and len(seen) == 2
+    real, fake = lines
+    assert (real["label"], real["mask"], real["forgery_type"]) == ("real", None, "None")
+    assert (fake["label"], fake["regions"], fake["artefacts"]) == ("fake", ["nose"], {"operation": "blurred"})
+    assert real["person"] == "orl-s1" and real["source"] == "orl_s01_1.png"
+    assert (tmp_path / "set" / real["image"]).read_bytes() == pictures[0].shot.jpeg
+    mask = cv2.imread(str(tmp_path / "set" / fake["mask"]), cv2.IMREAD_GRAYSCALE)
+    assert mask is not None and mask.mean() / 255 == pytest.approx(pictures[1].shot.mask.mean(), abs=0.01)
+
+
+def test_a_set_is_there_whole_or_not_at_all(tmp_path: Path, grey_face: SourceFace) -> None:
+    def broken() -> Iterator[Picture]:
+        yield _pictures(grey_face)[0]
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_pictures(broken(), tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    with pytest.raises(InputError, match=r"holds no pictures\.jsonl: it was not built yet"):
+        read_pictures(tmp_path / "set")
+    write_pictures(_pictures(grey_face), tmp_path / "set")
+    (tmp_path / "set" / "imgs" / "stale.jpg").touch()
+    write_pictures(_pictures(grey_face)[:1], tmp_path / "set")
+    assert [path.name for path in (tmp_path / "set" / "imgs").iterdir()] == ["00000.jpg"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("types", [False, True])
+def test_a_set_becomes_a_benchmark_of_the_published_layout(types: bool, tmp_path: Path, grey_face: SourceFace) -> None:
+    write_pictures(_pictures(grey_face), tmp_path / "toy")
+    label_benchmark(tmp_path / "toy", Split(RECIPE, types=types))
+    benchmark = load_benchmark("toy", tmp_path)
+    assert benchmark.has_types is types and [item.label for item in benchmark.items] == ["real", "fake"]
+    labels = json.loads((tmp_path / "toy" / "toy.json").read_text())
+    assert labels["00001.jpg"] == (["fake", "Attribute manipulation"] if types else "fake")

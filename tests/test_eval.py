@@ -1,0 +1,133 @@
+"""The doors eval.py and eval_llava.py at size tiny."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eval as eval_door
+import eval_llava
+from ffaa.evaluation.predictions import read_lines
+from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL
+from ffaa.types import InputError
+from tests.evaluation.toy import make_benchmark
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> list[str]:
+    make_benchmark(tmp_path / "benchmark", 6, "toy_one", typed=True)
+    make_benchmark(tmp_path / "benchmark", 4, "toy_two")
+    return [f"--benchmark_root={tmp_path / 'benchmark'}", f"--result_root={tmp_path / 'results'}", "--device=cpu"]
+
+
+TINY = ["--model=tiny", "--dtype=float32", "--max_new_tokens=6"]
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    return read_lines(folder / "predictions.jsonl")
+
+
+def test_the_published_command(roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--benchmark", "toy_one", *TINY, "--generate_num", "3", "--eval_num", "-1", *roots]
+    assert eval_door.main(arguments) == EXIT_DONE
+    (folder,) = (tmp_path / "results" / "toy_one").iterdir()
+    assert folder.name.startswith("ffaa-tiny-N3-") and len(folder.name) == len("ffaa-tiny-N3-") + 8
+    lines = predictions(folder)
+    assert len(lines) == 6 and all(len(line["answers"]) == 3 and len(line["logits"]) == 3 for line in lines)
+    out = capsys.readouterr().out
+    for words in (
+        "toy_one: 6 pictures (3 real, 3 fake)",
+        "FFAA (MIDS)",
+        "majority class",
+        "2-class accuracy",
+        str(folder),
+    ):
+        assert words in out
+    # Asked again, it finds its result and prints the same.
+    assert eval_door.main(arguments) == EXIT_DONE
+    assert capsys.readouterr().out == out
+    assert eval_door.main(["--score_only", str(folder)]) == EXIT_DONE
+    assert capsys.readouterr().out == out
+
+
+def test_each_option_that_matters_has_its_own_folder(roots: list[str], tmp_path: Path) -> None:
+    for options in ([], ["--seed=1"], ["--generate_num=2"], ["--limit=3"], ["--block_size=2"], ["--max_new_tokens=5"]):
+        assert eval_door.main(["--benchmark=toy_two", *TINY, *roots, *options]) == EXIT_DONE
+    assert len(list((tmp_path / "results" / "toy_two").iterdir())) == 6
+
+
+def test_several_benchmarks_of_one_family(roots: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert eval_door.main(["--benchmark=toy_one,toy_two,toy_one", *TINY, *roots, "--limit=2"]) == EXIT_DONE
+    out = capsys.readouterr().out
+    assert out.count("toy_one: 2 pictures") == 1
+    assert "toy: FFAA (MIDS)" in out and "ALL" not in out
+
+
+def test_a_named_run_under_another_config_is_refused(roots: list[str], tmp_path: Path) -> None:
+    arguments = ["--benchmark=toy_two", *TINY, *roots, "--run=mine"]
+    assert eval_door.main(arguments) == EXIT_DONE
+    with pytest.raises(InputError, match=r"mine was made with seed = 0, not 1"):
+        eval_door.main([*arguments, "--seed=1"])
+    assert eval_door.main([*arguments, "--seed=1", "--fresh"]) == EXIT_DONE
+    (tmp_path / "benchmark" / "toy_two" / "imgs" / "000.png").write_bytes(b"changed")
+    with pytest.raises(InputError, match=r"mine was made with data = "):
+        eval_door.main([*arguments, "--seed=1"])
+
+
+def test_unusable_pictures_give_exit_code_3(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "benchmark" / "toy_two" / "imgs" / "001.png").write_bytes(b"no picture")
+    assert eval_door.main(["--benchmark=toy_two", *TINY, *roots]) == EXIT_PARTIAL
+    out = capsys.readouterr().out
+    assert "3 pictures (2 real, 1 fake, 1 failed)" in out and "1 failed and not scored" in out
+
+
+def test_crop_records_pictures_without_a_face(roots: list[str], tmp_path: Path) -> None:
+    assert eval_door.main(["--benchmark=toy_two", *TINY, *roots, "--crop", "1", "--run=cropped"]) == EXIT_PARTIAL
+    lines = predictions(tmp_path / "results" / "toy_two" / "cropped")
+    assert [line["status"] for line in lines] == ["failed"] * 4
+    assert all("face" in line["error"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no benchmark given"),
+        (["--benchmark=toy_on"], "unknown benchmark 'toy_on', did you mean toy_one"),
+        (["--benchmark=toy_one", "--model=tinny"], "unknown model 'tinny'.*did you mean tiny"),
+        (["--benchmark=toy_one", "--method=fffaa"], "'fffaa'.*did you mean ffaa"),
+        (["--benchmark=toy_one", "--model=tiny", "--generate_num=4"], "generate_num is 1, 2 or 3"),
+        (["--benchmark=toy_one", "--model=tiny", "--block_size=0"], "block_size must be at least 1"),
+        (["--benchmark=toy_one", "--limit=0"], "at least 1"),
+        (["--benchmark=toy_one", "--limit=2", "--eval_num=3"], "disagree"),
+        (["--benchmark=toy_one", "--run=../elsewhere"], "no plain folder name"),
+        (["--benchmark=toy_one", "--model=tiny", "--checkpoint=/nowhere"], "/nowhere"),
+        (["--score_only=/nowhere"], "no such result folder"),
+    ],
+)
+def test_bad_input_is_one_line(roots: list[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        eval_door.main([*roots, *arguments])
+    assert "\n" not in str(error.value)
+
+
+def test_the_language_model_alone(roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tail = ["--dtype=float32", "--max_new_tokens=6", *roots]
+    assert eval_llava.main(["--benchmark=toy_two", "--model_name=tiny", *tail]) == EXIT_DONE
+    (folder,) = (tmp_path / "results" / "toy_two").iterdir()
+    assert folder.name.startswith("llava-tiny-N1-")
+    assert all(len(line["answers"]) == 1 and line["logits"] is None for line in predictions(folder))
+    out = capsys.readouterr().out
+    assert "LLaVA" in out
+    assert eval_door.main(["--benchmark=toy_two", "--method=llava", "--model=tiny", *tail]) == EXIT_DONE
+    assert capsys.readouterr().out == out
+    assert json.loads((folder / "summary.json").read_text())["by_chosen"] == {}
+
+
+def test_an_unknown_language_model(roots: list[str]) -> None:
+    with pytest.raises(InputError, match="unknown model 'llava-mistral-7c'.*mistral"):
+        eval_llava.main(["--benchmark=toy_two", "--model_name=llava-mistral-7c", *roots])

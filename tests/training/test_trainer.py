@@ -1,0 +1,127 @@
+"""The trainer on the real stages at size tiny: what should learn learns, a resumed run equals an unbroken one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ffaa.data.records import write_records
+from ffaa.methods import find_stage
+from ffaa.methods.stage_config import ParameterGroup, StageConfig
+from ffaa.training.trainer import StageTrainer, freeze, train, training_arguments
+from ffaa.types import InputError, Record
+
+ANSWER = "Image description: a face.\nForgery reasoning: {0} of editing.\nAnalysis result: {1}\nForgery type: None"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Eight pictures of two plain colours: dark ones are real, bright ones fake."""
+    folder = tmp_path / "data"
+    (folder / "imgs").mkdir(parents=True)
+    records, answers = [], []
+    for index in range(8):
+        fake = index % 2 == 1
+        Image.new("RGB", (32, 32), (220, 200, 180) if fake else (20, 30, 40)).save(folder / "imgs" / f"{index}.png")
+        word, label = ("Signs", "fake") if fake else ("No signs", "real")
+        record = Record(id=str(index), image=f"imgs/{index}.png", label=label)
+        turns = (
+            {"from": "human", "value": "<image>\nWhat is it?"},
+            {"from": "gpt", "value": ANSWER.format(word, label)},
+        )
+        records.append(replace(record, conversations=turns))
+        triple = [("real", 2 * fake), ("fake", 2 * fake + 1), (label, 3 if fake else 0)]
+        contents = [{"content": ANSWER.format(word, said), "result": said, "label": code} for said, code in triple]
+        answers.append(replace(record, answers=tuple(contents)))
+    write_records(folder / "records.jsonl", records)
+    write_records(folder / "answers.jsonl", answers)
+    return folder
+
+
+def mllm_config(data: Path, output: Path, **changes: object) -> StageConfig:
+    groups = [ParameterGroup("lora_", 1e-2), ParameterGroup(r"multi_modal_projector\.modules_to_save", 1e-2)]
+    config = StageConfig(
+        model="tiny", stage="mllm", data=data, output=output, groups=groups, epochs=2, batch_size=4, dtype="float32"
+    )
+    return replace(config, device="cpu", save_steps=2, log_steps=1, **changes)  # type: ignore[arg-type]
+
+
+def hashes(model: torch.nn.Module) -> dict[str, str]:
+    return {n: hashlib.sha256(p.detach().numpy().tobytes()).hexdigest() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("stage", ["mllm", "mids"])
+def test_exactly_what_the_groups_name_changes(stage: str, data: Path, tmp_path: Path) -> None:
+    config = mllm_config(data, tmp_path / "out")
+    if stage == "mids":
+        config = replace(config, stage="mids", groups=[ParameterGroup(".*", 1e-2)])
+    run = find_stage("ffaa", stage).prepare(config)
+    may_learn = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    assert may_learn and not any("text_encoder" in name or "vision_tower" in name for name in may_learn)
+    before = hashes(run.model)
+    StageTrainer(run, config, training_arguments(config)).train()
+    after = hashes(run.model)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= may_learn
+    # LoRA's B starts at zero, so A has no gradient in the very first step, but everything moves within four.
+    assert len(changed) > 0.9 * len(may_learn)
+
+
+def test_loss_falls(data: Path, tmp_path: Path) -> None:
+    output = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=30))
+    losses = [entry["loss"] for entry in json.loads((output / "manifest.json").read_text())["log"] if "loss" in entry]
+    assert losses[-1] < 0.7 * losses[0]
+    assert (output / "mllm" / "adapter_model.safetensors").is_file()
+
+
+def test_resumed_equals_unbroken(data: Path, tmp_path: Path) -> None:
+    whole = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "whole"))
+    config = mllm_config(data, tmp_path / "broken")
+    run = find_stage("ffaa", "mllm").prepare(config)
+    torch.manual_seed(0)
+
+    class Cut(Exception):
+        pass
+
+    trainer = StageTrainer(run, config, training_arguments(config))
+    inner = trainer.training_step
+
+    def cut_after_three(*args: object, **keywords: object) -> torch.Tensor:
+        if trainer.state.global_step == 3:
+            raise Cut
+        return inner(*args, **keywords)
+
+    trainer.training_step = cut_after_three
+    with pytest.raises(Cut):
+        trainer.train()
+    resumed = train(find_stage("ffaa", "mllm"), config)
+    expected = load_file(whole / "mllm" / "adapter_model.safetensors")
+    for name, tensor in load_file(resumed / "mllm" / "adapter_model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_freeze_names_patterns_without_parameters() -> None:
+    with pytest.raises(InputError, match="nothing_here"):
+        freeze(torch.nn.Linear(2, 2), [ParameterGroup(".*", 1.0), ParameterGroup("nothing_here", 1.0)])
+
+
+def test_weight_decay_spares_biases() -> None:
+    groups = freeze(torch.nn.Linear(2, 2), [ParameterGroup(".*", 1.0, weight_decay=0.1)])
+    assert {(group["params"][0].ndim, group["weight_decay"]) for group in groups} == {(2, 0.1), (1, 0.0)}
+
+
+def test_missing_projector_is_said(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no projector"):
+        find_stage("ffaa", "mllm").prepare(mllm_config(data, tmp_path / "out", init=tmp_path))
+
+
+def test_unknown_stage_is_said() -> None:
+    with pytest.raises(InputError, match="projector, mllm, mids"):
+        find_stage("ffaa", "mlm")
