@@ -77,6 +77,11 @@ class Cues:
     kinds: np.ndarray
     people: np.ndarray
 
+    def counts(self) -> tuple[int, int]:
+        """How many fakes and how many reals."""
+        n_fake = int(self.fake.sum())
+        return n_fake, len(self.fake) - n_fake
+
 
 def read_cues(folder: Path) -> Cues:
     """Open every picture of a built set once."""
@@ -227,14 +232,13 @@ def leaks(figures: Mapping[str, Figure], limit: float) -> list[str]:
 
 
 def _row(name: str, cues: Cues, figures: Mapping[str, Figure], limit: float) -> str:
-    n_fake = int(cues.fake.sum())
+    n_fake, n_real = cues.counts()
     cells = []
     for cue in CUES:
         figure = figures[cue]
         text = f"({figure.auc:.3f})" if figure.excepted else f"{figure.auc:.3f}"
         cells.append(f"{text + ('!' if cue in leaks(figures, limit) else ''):>{max(len(cue), 8)}}")
-    band = null_band(n_fake, len(cues.fake) - n_fake)
-    return f"{name:<28} {len(cues.fake) - n_fake:>4}+{n_fake:<4} {band:>6.3f}  " + "  ".join(cells)
+    return f"{name:<28} {n_real:>4}+{n_fake:<4} {null_band(n_fake, n_real):>6.3f}  " + "  ".join(cells)
 
 
 def _sets(options: Options) -> Sequence[Path]:
@@ -262,9 +266,11 @@ def main() -> int:
             rows |= {f"  {kind}": only_kind(cues, kind) for kind in kinds}
         for name, part in rows.items():
             figures = measure(part)
-            print(_row(name, part, figures, options.limit), flush=True)
+            # The rows by kind are small: they are to look at, and marked only beyond what chance reaches.
+            limit = options.limit if part is cues else max(options.limit, null_band(*part.counts()))
+            print(_row(name, part, figures, limit), flush=True)
             if part is cues:
-                found += [f"{name}: {cue}" for cue in leaks(figures, options.limit)]
+                found += [f"{name}: {cue}" for cue in leaks(figures, limit)]
             results[name if part is cues else f"{folder.name}/{name.strip()}"] = {
                 cue: {"auc": figure.auc, "n_fake": figure.n_fake, "excepted": figure.excepted}
                 for cue, figure in figures.items()

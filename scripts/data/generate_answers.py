@@ -30,7 +30,7 @@ class Options:
     """Folder that holds the stage-1 result (mllm/)."""
     temperature: float = 0.0
     """Sampling temperature of the free answer; 0 is greedy. Answers under a hypothesis are greedy always."""
-    keep_equal: float = 0.3
+    keep_equal: float = 1.0
     """Share of pictures with three equal verdicts that is kept."""
     limit: int = -1
     """First pictures only; -1: all."""

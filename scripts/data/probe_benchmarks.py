@@ -1,7 +1,7 @@
 """Score benchmarks by the linear probe that every model must beat, trained on the same pictures as FFAA-mini.
 
-Writes ``<out>/<benchmark>.json``: settings, figures with 95 % intervals, and P(fake) of every picture by its name. A set
-is valid where the probe's AUC on ``mini_ma`` lies within .86 and .93 and on its one-region edits within .68 and .80.
+Writes ``<out>/<benchmark>.json``: settings, figures with 95 % intervals, and P(fake) of every picture by its name. The
+sets are valid where the probe's AUC on ``mini_ma`` lies within .86 and .93, on its one-region edits within .68 and .80.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_a_batch_gives_what_its_rows_give_alone(mllm: Mllm) -> None:
 
 @pytest.mark.slow
 def test_fifty_pictures_with_three_questions_give_what_each_row_gives_alone(mllm: Mllm) -> None:
-    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=48))
+    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=16))
     images = pictures(50)
     asked = [[mllm.prompt(question) for question in FREE_QUESTIONS[i % 8 : i % 8 + 3]] for i in range(50)]
     alone = [

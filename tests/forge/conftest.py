@@ -19,7 +19,7 @@ from ffaa.forge.forgery import Kind
 from ffaa.forge.regions import EDITABLE
 
 SAMPLES = Path(__file__).resolve().parents[2] / "playground" / "test_images"
-PEOPLE = {"orl_s01_1.png": "orl-s1", "orl_s08_1.png": "orl-s8", "openpeople_p007.jpg": "openpeople-P001"}
+PEOPLE = {"orl_s01_1.png": "orl-s1", "orl_s08_1.png": "orl-s8", "openpeople_p007.jpg": "openpeople-P007"}
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +44,10 @@ def other_grey_face(faces: dict[str, SourceFace]) -> SourceFace:
 
 @pytest.fixture(scope="session")
 def colour_face(faces: dict[str, SourceFace]) -> SourceFace:
-    return faces["openpeople-P001"]
+    return faces["openpeople-P007"]
 
 
-@pytest.fixture(params=["orl-s1", "openpeople-P001"])
+@pytest.fixture(params=["orl-s1", "openpeople-P007"])
 def face(request: pytest.FixtureRequest, faces: dict[str, SourceFace]) -> SourceFace:
     """A small grey and a larger coloured picture in turn."""
     return faces[request.param]

@@ -67,7 +67,11 @@ def test_every_record_asks_about_its_picture_and_answers_truthfully(wording: Wor
         token, question = human["value"].split("\n", 1)
         hypothesis = Hypothesis(record.extra["hypothesis"])
         assert token == "<image>"
-        assert question in FREE_QUESTIONS if hypothesis is Hypothesis.NONE else question == HYPOTHESIS_QUESTIONS[hypothesis]
+        assert (
+            question in FREE_QUESTIONS
+            if hypothesis is Hypothesis.NONE
+            else question == HYPOTHESIS_QUESTIONS[hypothesis]
+        )
         answer = parse(gpt["value"])
         assert answer.verdict == picture["label"] == record.label
         assert answer.forgery_type == picture["forgery_type"] == record.forgery_type

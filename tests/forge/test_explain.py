@@ -170,7 +170,8 @@ def test_branches_part_at_the_first_word_that_decides(wording: Wording) -> None:
 def test_the_texts_that_shipped_weights_were_trained_on(wording: Wording) -> None:
     facts = Facts(120, 50, 100, 80, -0.3, 0.2, 1.0, 15)
     assert describe(facts, wording.terciles) == (
-        "a clear colour picture in medium light of a face turned to the left, with an open mouth, before a grey background."
+        "a clear colour picture in medium light of a face turned to the left, "
+        "with an open mouth, before a grey background."
     )
     artefacts = {"light": "darker", "sharpness": "softer", "edge": "narrow", "extent": "forehead"}
     assert parse(explain(Kind.BLEND, ("face",), artefacts, facts, wording, default_rng(0))).reasoning == (
