@@ -63,6 +63,6 @@ class StageConfig:
     device: str = "auto"
     """auto, cpu or cuda."""
     deepspeed: Path | None = None
-    """DeepSpeed configuration (configs/deepspeed/)."""
+    """DeepSpeed configuration, a JSON file."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of this stage alone; the stage names those it knows."""

@@ -116,7 +116,7 @@ def train(stage: Stage, config: StageConfig) -> Path:
 
 
 def training_arguments(config: StageConfig) -> TrainingArguments:
-    """transformers' arguments for a stage: AdamW, cosine decay after a linear warm-up, logs for tensorboard."""
+    """transformers' arguments for a stage: AdamW, cosine decay after a linear warm-up."""
     on_cpu = pick_device(config.device).type == "cpu"
     return TrainingArguments(
         output_dir=str(config.output / "checkpoints"),
