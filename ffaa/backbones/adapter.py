@@ -7,6 +7,7 @@ back strictly, where peft only warns.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -26,6 +27,9 @@ from safetensors.torch import load_file, save_file
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm, with_dtype
 from ffaa.runtime import atomic_write_text
 from ffaa.types import InputError
+
+# peft 0.21 asks transformers 5 for an attribute by its old name, at every wrap; nothing a user could act on.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 PROJECTOR = "multi_modal_projector"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ffaa.dialogue.answers import DESCRIPTION, FORGERY_TYPE, REASONING, RESULT
 from ffaa.reporting.pictures import Finding
 from ffaa.types import Analysis, Verdict
@@ -44,5 +46,7 @@ def format_finding(finding: Finding) -> str:
     title = str(finding.path) + (f" (face {finding.face} of {finding.faces})" if finding.faces > 1 else "")
     if finding.analysis is None:
         return f"{title}\nfailed: {finding.error}\n"
-    maps = [f"Heat map: {path}" for path in finding.heat_maps]
+    here = Path.cwd()
+    shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in finding.heat_maps]
+    maps = [f"Heat map: {path}" for path in shown]
     return "\n".join([title, format_analysis(finding.analysis), *maps, ""])
