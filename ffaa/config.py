@@ -84,8 +84,13 @@ def parse(
             namespace[positional] = tuple(namespace[positional])
         return _instance(config_class, parser, namespace)
     except (jsonargparse.ArgumentError, InputError) as error:
-        sys.stderr.write(f"error: {_explain(error, parser)} (see {prog} --help)\n")
-        sys.exit(EXIT_INPUT)
+        reason = _explain(error, parser)
+    except UnicodeDecodeError:
+        reason = "--config: not a text file"
+    except IsADirectoryError as error:
+        reason = f"--config: a folder, not a file: {error.filename}"
+    sys.stderr.write(f"error: {reason} (see {prog} --help)\n")
+    sys.exit(EXIT_INPUT)
 
 
 def load_yaml(path: str | Path, cls: type[T]) -> T:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -34,6 +36,15 @@ EXIT_DONE = 0
 EXIT_INPUT = 2
 EXIT_PARTIAL = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+MAX_SEED = 2**32 - 1
+"""Of numpy's legacy generator, which transformers seeds too."""
+
+_REFUSED = frozenset(
+    getattr(errno, name) for name in "ENOSPC EDQUOT EACCES EPERM EROFS ENOTDIR EISDIR EEXIST ENAMETOOLONG".split()
+)
+"""What the file system says of a full disk, or of a path that cannot be used; no bug of the program."""
 
 _MANIFEST_PACKAGES = ("ffaa", "torch", "torchvision", "transformers", "peft", "accelerate", "numpy", "pillow")
 
@@ -41,19 +52,34 @@ _MANIFEST_PACKAGES = ("ffaa", "torch", "torchvision", "transformers", "peft", "a
 def run_door(main: Callable[[], int]) -> NoReturn:
     """Run a program's ``main`` and exit with its code.
 
-    An ``InputError`` becomes one line ``error: ...`` on stderr and exit code 2; Ctrl-C becomes 130. Every other
-    exception is a bug and keeps its traceback.
+    An ``InputError``, or a file system that refuses a path, becomes one line ``error: ...`` on stderr and exit code 2;
+    Ctrl-C becomes 130, and a reader of stdout that went away (``| head``) 141. Every other exception is a bug and
+    keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
+    if os.environ.get("FFAA_OFFLINE", "0").lower() not in ("", "0", "false", "no"):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when its library is imported
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ffaa").setLevel(logging.INFO)
     try:
         code = main()
+        sys.stdout.flush()
     except InputError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         code = EXIT_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        code = EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        code = EXIT_INPUT
     sys.exit(code)
 
 
@@ -62,13 +88,20 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that not all generators take."""
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"the seed must be from 0 to {MAX_SEED}, got {seed}")
+
+
 def seed_everything(seed: int) -> None:
-    """Seed ``random``, numpy's legacy generator and torch (all devices)."""
+    """Seed ``random``, numpy's legacy generator and torch (all devices). Raises InputError as `check_seed` does."""
     import numpy as np
     import torch
 
+    check_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -64,6 +64,9 @@ def test_other_method_question_and_number(monkeypatch: pytest.MonkeyPatch, capsy
         ([str(FACE), "--checkpoint", "absent"], "absent"),
         ([str(FACE), "--method", "llava", "--visualize"], "heat maps"),
         ([str(FACE), "--generate_num", "5"], "5"),
+        ([str(FACE), "--seed", "-1"], "seed"),
+        ([str(FACE), "--visualize", "--out", str(FACE)], "cannot make the folder"),
+        ([str(FACE), "--config", str(FACE)], "not a text file"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(

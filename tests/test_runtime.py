@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,38 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         runtime.run_door(main)
+
+
+def test_a_path_that_cannot_be_used_is_bad_input_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+
+    def main() -> int:
+        runtime.atomic_write_text(tmp_path / "file" / "result.json", "{}")
+        return 0
+
+    assert _exit_code(main) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "file" in said
+
+
+def test_an_absent_file_that_no_check_foresaw_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        runtime.run_door(lambda: len((tmp_path / "absent").read_text()))
+
+
+def test_names_that_are_no_text_are_shown_and_a_closed_pipe_is_quiet() -> None:
+    door = "from ffaa.runtime import run_door\n"
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{door}run_door(lambda: print('a\\udcff.jpg') or 0)"],
+        capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"}, cwd=runtime.PROJECT_ROOT,
+    )  # fmt: skip
+    assert shown.stdout == b"a\\udcff.jpg\n"
+    piped = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" | true; exit ${PIPESTATUS[0]}', sys.executable,
+         f"{door}import time\ntime.sleep(1)\nrun_door(lambda: print('x' * 100000) or 0)"],
+        capture_output=True, check=False, cwd=runtime.PROJECT_ROOT,
+    )  # fmt: skip
+    assert (piped.returncode, piped.stderr) == (runtime.EXIT_BROKEN_PIPE, b"")
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +214,10 @@ def test_seeds_make_draws_repeat() -> None:
     import torch
 
     def draws() -> list[float]:
-        runtime.seed_everything(2**33 + 7)
+        runtime.seed_everything(2**32 - 1)
         return [random.random(), float(np.random.rand()), float(torch.rand(1))]
 
     assert draws() == draws()
+    for bad in (-1, 2**32):
+        with pytest.raises(InputError, match="seed"):
+            runtime.seed_everything(bad)

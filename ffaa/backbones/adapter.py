@@ -105,6 +105,17 @@ def load_mllm(
     return with_dtype(mllm, dtype)
 
 
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Put a saved adapter and projector into a model with fresh ones, to train on.
+
+    Raises:
+        InputError: no adapter in ``folder``, or its tensors are not exactly the model's.
+    """
+    _, tensors = _read_adapter(folder)
+    check_tensors(get_peft_model_state_dict(model, save_embedding_layers=False), tensors, folder / WEIGHTS_FILE)
+    set_peft_model_state_dict(model, tensors)
+
+
 def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str) -> None:
     """Whether ``found`` has exactly the names and shapes of ``expected``.
 
@@ -138,9 +149,9 @@ def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
     try:
         values = json.loads(config_path.read_text(encoding="utf-8"))
         settings = LoraConfig(
-            r=values["r"],
-            lora_alpha=values["lora_alpha"],
-            lora_dropout=values["lora_dropout"],
+            r=_number(values, "r", int, 1),
+            lora_alpha=_number(values, "lora_alpha", int, 0),
+            lora_dropout=_number(values, "lora_dropout", float, 0),
             bias="none",
             target_modules=LORA_TARGETS,
             modules_to_save=[PROJECTOR],
@@ -150,6 +161,14 @@ def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
         return settings, load_file(weights_path)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"cannot read the adapter in {folder}: {error}") from error
+
+
+def _number(values: Mapping[str, Any], key: str, kind: type[int] | type[float], least: int) -> Any:
+    """``values[key]``, checked, for peft reads ``"16"`` and ``0`` and fails later."""
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value >= least:
+        raise ValueError(f"{key} is {value!r}")
+    return value
 
 
 def _plain(value: Any) -> Any:

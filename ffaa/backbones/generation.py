@@ -19,7 +19,7 @@ from transformers.models.llava.modeling_llava import LlavaForConditionalGenerati
 
 from ffaa.backbones.mllm import Mllm
 from ffaa.dialogue.answers import RESULT
-from ffaa.types import Verdict
+from ffaa.types import InputError, Verdict
 
 # What the parser of answers takes as the start of the verdict line, up to where the verdict is to come.
 _BEFORE_VERDICT = re.compile(rf"(?:^|\n)[\s*_`#>+•·\-\d.()]*{RESULT}[\s*_`]*:[\s*_`\"']*$", re.IGNORECASE)
@@ -35,6 +35,12 @@ class GenerationSettings:
     """0 takes the likeliest token each time; above 0 samples."""
     seed: int = 0
     """Of sampling; each row draws from a generator of its own, made of this, the picture, the prompt and its place."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not self.temperature >= 0:
+            raise InputError(f"the temperature must be 0 or more, got {self.temperature}")
 
 
 @dataclass(frozen=True)

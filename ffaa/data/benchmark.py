@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ffaa.data.images import inside
@@ -66,6 +66,7 @@ def load_benchmark(name: str, root: Path = PROJECT_ROOT / "benchmark") -> Benchm
         raise InputError(f"the benchmark {folder} has no folder imgs/")
     has_types = isinstance(next(iter(labels.values())), list)
     items = tuple(_item(key, value, images, has_types, file) for key, value in labels.items())
+    _refuse_other_spellings(items, file)
     return Benchmark(folder.name, folder, items, has_types)
 
 
@@ -124,6 +125,15 @@ def _unique(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
             raise InputError(f"{file}: {key!r} stands there twice")
         result[key] = value
     return result
+
+
+def _refuse_other_spellings(items: Sequence[Item], file: Path) -> None:
+    """Raise `InputError` where two keys name one entry of the folder, such as ``a.png`` and ``./a.png``."""
+    first: dict[PurePath, str] = {}
+    for item in items:
+        earlier = first.setdefault(PurePath(item.id), item.id)
+        if earlier != item.id:
+            raise InputError(f"{file}: {earlier!r} and {item.id!r} are the same picture")
 
 
 def _item(key: str, value: Any, images: Path, has_types: bool, file: Path) -> Item:

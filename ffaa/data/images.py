@@ -119,7 +119,8 @@ def inside(root: Path, relative: str) -> Path:
     try:
         folder = root.resolve()
         resolved = (folder / path).resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        resolved.exists()  # refuses names that are too long
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:  # RuntimeError: a loop of links
         raise InputError(f"{relative!r} cannot be resolved below {root}: {error}") from error
     if not resolved.is_relative_to(folder):
         raise InputError(f"{relative!r} leaves the folder {root} by a symbolic link")

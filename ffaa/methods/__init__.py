@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffaa.runtime import closest
+from ffaa.runtime import check_seed, closest
 from ffaa.types import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def load_method(
     """
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}{closest(name, METHODS)}")
+    check_seed(seed)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # towers load in a second or two; the bars would stand between the results

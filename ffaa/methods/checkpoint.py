@@ -63,6 +63,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error}") from error
     if not isinstance(facts, dict) or facts.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} is not of format {CHECKPOINT_FORMAT}, the only one that this version reads")
+    if not isinstance(facts.get("towers", {}), dict):
+        raise InputError(f"{path}: towers is no mapping of names to hashes")
     return facts
 
 

@@ -102,12 +102,14 @@ class Pictures:
             heat_maps: folder for ``<picture>_heat1.png`` and so on; None: none are made.
 
         Raises:
-            InputError: the method has no heat maps; or there is but one picture and it fails.
+            InputError: the method has no heat maps, or their folder cannot be made; or there is but one picture and it fails.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         if heat_maps is not None and not isinstance(method, Explains):
             raise InputError(f"method {method.name} has no heat maps")
+        if heat_maps is not None:
+            _make_folder(heat_maps)
         detector = FaceDetector(pick_device(self.device)) if self.crop and method.needs_face else None
         stems = _unique_stems(self.files)
         for files in _batches(self.files, batch_size):
@@ -151,6 +153,13 @@ def _with_heat_maps(finding: Finding, method: Method, folder: Path | None, stem:
     explanation = method.explain(finding.request, finding.analysis)
     name = _face_name(stem, finding.face)
     return replace(finding, heat_maps=tuple(save_heatmaps(finding.request.image, explanation, folder, name)))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _face_name(name: str, face: int) -> str:

@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ffaa.config import dump_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import pick_device, write_manifest
+from ffaa.runtime import check_seed, pick_device, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ def train(stage: Stage, config: StageConfig) -> Path:
     Raises:
         InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else.
     """
+    check_seed(config.seed)
     set_seed(config.seed)
     run = stage.prepare(config)
     trainer = StageTrainer(run, config, training_arguments(config))

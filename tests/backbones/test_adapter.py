@@ -139,6 +139,15 @@ def test_files_that_cannot_be_read_are_named(checkpoint: Path) -> None:
         load_mllm(TINY, checkpoint)
 
 
+@pytest.mark.parametrize("wrong", [{"r": 0}, {"r": "16"}, {"r": True}, {"lora_alpha": None}, {"lora_dropout": "x"}])
+def test_settings_that_cannot_be_are_named(checkpoint: Path, wrong: dict[str, object]) -> None:
+    settings = checkpoint / "mllm" / CONFIG_FILE
+    values = json.loads(settings.read_text(encoding="utf-8"))
+    settings.write_text(json.dumps({**values, **wrong}), encoding="utf-8")
+    with pytest.raises(InputError, match=f"cannot read the adapter.*{next(iter(wrong))} is"):
+        load_mllm(TINY, checkpoint)
+
+
 def test_only_the_first_few_names_are_said() -> None:
     expected = {f"layer{index}": torch.zeros(1) for index in range(9)}
     with pytest.raises(InputError, match=r"^w does not fit the model: 9 missing \(layer0, layer1, layer2, \.\.\.\)$"):

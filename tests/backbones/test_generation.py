@@ -15,7 +15,7 @@ from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.prompts import FREE_QUESTIONS
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.runtime import PROJECT_ROOT
-from ffaa.types import Verdict
+from ffaa.types import InputError, Verdict
 
 TINY: MllmConfig = load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig).mllm
 ANSWER = format_answer("A face.", "Nothing odd.", Verdict.REAL, 0.9, None)
@@ -109,6 +109,12 @@ def test_pictures_without_prompts_and_no_pictures_at_all(mllm: Mllm) -> None:
     assert engine.generate(pictures(2), asked) == [[], engine.generate(pictures(2)[1:], asked[1:])[0]]
     with pytest.raises(ValueError, match="2 pictures but 1"):
         engine.generate(pictures(2), [[]])
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"max_new_tokens": -1}, {"temperature": -0.5}])
+def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        GenerationSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_samples_differ_by_seed_and_place_but_not_by_batch(mllm: Mllm) -> None:

@@ -95,6 +95,9 @@ def test_unknown_names(tmp_path: Path) -> None:
         ({"/etc/passwd": "real"}, "is absolute"),
         ({"link.png": "real"}, "by a symbolic link"),
         ({"": "real"}, "names no file"),
+        ({"a.png": "real", "./a.png": "fake"}, "the same picture"),
+        ({"a" * 300 + ".png": "real"}, "cannot be resolved"),
+        ('{"\\ud800.png": "real"}', "cannot be resolved"),
     ],
 )
 def test_bad_files(tmp_path: Path, labels: Any, message: str) -> None:

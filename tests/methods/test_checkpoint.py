@@ -39,7 +39,12 @@ def test_a_folder_that_is_not_there_or_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("facts", "said"),
-    [({"method": "other"}, "'other'"), ({"format": 2}, "format 1"), ({"format": None}, "format 1")],
+    [
+        ({"method": "other"}, "'other'"),
+        ({"format": 2}, "format 1"),
+        ({"format": None}, "format 1"),
+        ({"towers": ["x"]}, "towers"),
+    ],
 )
 def test_a_checkpoint_of_another_kind(tmp_path: Path, facts: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):

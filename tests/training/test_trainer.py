@@ -107,6 +107,15 @@ def test_resumed_equals_unbroken(data: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
+def test_it_goes_on_from_an_adapter(data: Path, tmp_path: Path) -> None:
+    first = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "first", max_steps=2))
+    run = find_stage("ffaa", "mllm").prepare(mllm_config(data, tmp_path / "second", init=first))
+    run.save(tmp_path / "untouched")
+    saved = load_file(first / "mllm" / "adapter_model.safetensors")
+    for name, tensor in load_file(tmp_path / "untouched" / "mllm" / "adapter_model.safetensors").items():
+        assert torch.equal(tensor, saved[name])
+
+
 def test_freeze_names_patterns_without_parameters() -> None:
     with pytest.raises(InputError, match="nothing_here"):
         freeze(torch.nn.Linear(2, 2), [ParameterGroup(".*", 1.0), ParameterGroup("nothing_here", 1.0)])

@@ -154,7 +154,8 @@ def load(
         raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which MIDS is untrained")
     else:
         mids = build_mids(config.mids, device=place, seed=seed)
-    settings = GenerationSettings(max_new_tokens=max_new_tokens or config.max_new_tokens, seed=seed)
+    limit = config.max_new_tokens if max_new_tokens is None else max_new_tokens
+    settings = GenerationSettings(max_new_tokens=limit, seed=seed)
     fingerprint = {**mllm_fingerprint(config.mllm, folder), **mids_fingerprint(mids.settings, folder)}
     return Ffaa(
         mllm,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from transformers.utils import ModelOutput
 
 from ffaa.backbones.text import load_text_encoder, max_positions, text_width
 from ffaa.backbones.vision import CLIP_MEAN, CLIP_STD, load_vision_tower
+from ffaa.config import load_yaml
 from ffaa.dialogue import answers as answer_texts
 from ffaa.methods.ffaa.mids_blocks import SelfBlock, VisionStream
 from ffaa.runtime import atomic_write_text
@@ -74,6 +75,9 @@ class MidsConfig:
             raise InputError(f"hidden_dim {self.hidden_dim} is not a multiple of heads {self.heads}")
         if not self.vision_layers:
             raise InputError("vision_layers names no layer")
+        for name in ("image_size", "max_text_tokens", "num_answers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass
@@ -286,17 +290,11 @@ def _first_names(names: Sequence[str], most: int = 5) -> str:
 
 
 def read_config(folder: Path) -> MidsConfig:
-    """The ``MidsConfig`` stored in a MIDS checkpoint; InputError when it is absent, broken or has unknown keys."""
-    path = Path(folder) / CONFIG_FILE
+    """The ``MidsConfig`` stored in a MIDS checkpoint; InputError when it is absent, broken or no such configuration."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    known = {field.name for field in fields(MidsConfig)}
-    if not isinstance(values, dict) or not values.keys() <= known:
-        unknown = sorted(values.keys() - known) if isinstance(values, dict) else ["(not a mapping)"]
-        raise InputError(f"{path} has unknown keys: {', '.join(unknown)}")
-    return MidsConfig(**values)
+        return load_yaml(Path(folder) / CONFIG_FILE, MidsConfig)  # JSON is YAML
+    except InputError as error:
+        raise InputError(f"cannot read {error}") from error
 
 
 def resize_and_crop(width: int, height: int, size: int) -> tuple[int, int, int, int]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers.utils import ModelOutput
 
-from ffaa.backbones.adapter import attach_lora, check_tensors, save_adapter
+from ffaa.backbones.adapter import attach_lora, check_tensors, restore_adapter, save_adapter
 from ffaa.backbones.mllm import IMAGE_TOKEN, Mllm, build_mllm
 from ffaa.config import load_yaml, model_folder
 from ffaa.data.images import inside, open_image
@@ -147,9 +147,12 @@ class MllmStage:
             raise InputError(f"stage {self.name} has no options {', '.join(sorted(unknown))}; it has: slots")
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         mllm = build_mllm(settings.mllm, dtype=pick_dtype(config.dtype, pick_device(config.device)), seed=config.seed)
-        if config.init is not None:
+        goes_on = config.init is not None and (config.init / "mllm").is_dir()
+        if config.init is not None and not goes_on:
             load_projector(mllm, config.init / PROJECTOR_FILE)
         peft_model = attach_lora(mllm, settings.mllm, seed=config.seed)
+        if config.init is not None and goes_on:
+            restore_adapter(peft_model, config.init / "mllm")
         for parameter in peft_model.parameters():
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()

@@ -76,5 +76,6 @@ def load(
     config = load_yaml(model_dir / "model.yaml", LlavaConfig)
     folder = find_checkpoint(config.checkpoint, checkpoint, methods=("llava", "ffaa"))
     mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
-    settings = GenerationSettings(max_new_tokens=max_new_tokens or config.max_new_tokens, seed=seed)
+    limit = config.max_new_tokens if max_new_tokens is None else max_new_tokens
+    settings = GenerationSettings(max_new_tokens=limit, seed=seed)
     return Llava(mllm, TransformersEngine(mllm, settings), fingerprint=mllm_fingerprint(config.mllm, folder), seed=seed)

@@ -269,9 +269,17 @@ def test_broken_checkpoint_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*model\.safetensors"):
         load_mids(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "mask_answer": True}))
-    with pytest.raises(InputError, match="unknown keys: mask_answer"):
-        load_mids(tmp_path)
+    for wrong, message in (
+        ({"mask_answer": True}, "unknown option 'mask_answer', did you mean mask_answers"),
+        ({"heads": "x"}, "heads"),
+        ({"hidden_dim": 0}, "hidden_dim 0"),
+        ({"vision_layers": []}, "vision_layers names no layer"),
+        ({"image_size": 0}, "image_size"),
+        ({"max_text_tokens": 0}, "max_text_tokens"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
+        with pytest.raises(InputError, match=rf"cannot read .*config\.json.*{message}"):
+            load_mids(tmp_path)
 
 
 @pytest.mark.parametrize(
