@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,14 @@ from ffaa.config import load_yaml, model_folder, parse
 from ffaa.data.faces import CROP_MARGIN
 from ffaa.forge.forgery import FORGERY_TYPES
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door
+from ffaa.types import InputError
 
 
 @dataclass(frozen=True)
 class Options:
     model: str = "mini"
     """Folder configs/ffaa/<model>/."""
-    mllm: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mllm"
+    mllm: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mllm_robust"
     """Output of stage mllm."""
     mids: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mids"
     """Output of stage mids."""
@@ -42,11 +45,22 @@ def main() -> int:
         "crop_margin": CROP_MARGIN,
         "towers": {name: tower_hash(name) for name in dict.fromkeys(sources) if isinstance(name, str)},
     }
-    for part, source in (("mllm", options.mllm), ("mids", options.mids)):
-        shutil.rmtree(options.out / part, ignore_errors=True)
-        shutil.copytree(source / part, options.out / part)
-    atomic_write_text(options.out / CHECKPOINT_FILE, json.dumps(facts, indent=2) + "\n")
-    method = load_method("ffaa", model_dir=folder, checkpoint=options.out, device="cpu")
+    parts = {"mllm": options.mllm / "mllm", "mids": options.mids / "mids"}
+    for part, source in parts.items():
+        if not source.is_dir():
+            raise InputError(f"no such folder: {source}; train stage {part} first")
+    options.out.mkdir(parents=True, exist_ok=True)
+    # What stands in the folder is replaced only by parts that were seen to load.
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=options.out) as made:
+        new = Path(made)
+        for part, source in parts.items():
+            shutil.copytree(source, new / part)
+        atomic_write_text(new / CHECKPOINT_FILE, json.dumps(facts, indent=2) + "\n")
+        method = load_method("ffaa", model_dir=folder, checkpoint=new, device="cpu")
+        for name in (*parts, CHECKPOINT_FILE):
+            if (options.out / name).is_dir():
+                shutil.rmtree(options.out / name)
+            os.replace(new / name, options.out / name)
     size = sum(path.stat().st_size for path in options.out.rglob("*.safetensors")) / 1e6
     print(f"{options.out}: {size:.1f} MB of weights, loads as {method.name}")
     return EXIT_DONE

@@ -116,11 +116,23 @@ def restore_adapter(model: PeftModel, folder: Path) -> None:
     set_peft_model_state_dict(model, tensors)
 
 
-def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str) -> None:
-    """Whether ``found`` has exactly the names and shapes of ``expected``.
+def check_numbers(found: Mapping[str, torch.Tensor], source: Path | str) -> None:
+    """Whether all tensors hold finite floating point numbers: others load, and then give answers without meaning.
 
     Raises:
-        InputError: naming the first few missing, unexpected or misshapen tensors.
+        InputError: naming the first few that do not.
+    """
+    wrong = [name for name, one in sorted(found.items()) if not (one.is_floating_point() and one.isfinite().all())]
+    if wrong:
+        more = ", ..." if len(wrong) > NAMED_IN_ERRORS else ""
+        raise InputError(f"{source} holds tensors of no finite numbers: {', '.join(wrong[:NAMED_IN_ERRORS])}{more}")
+
+
+def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], source: Path | str) -> None:
+    """Whether ``found`` has exactly the names and shapes of ``expected``, and numbers in them.
+
+    Raises:
+        InputError: naming the first few missing, unexpected or misshapen tensors, or those without finite numbers.
     """
     misshapen = [
         f"{name} is {tuple(found[name].shape)}, wanted {tuple(expected[name].shape)}"
@@ -139,6 +151,7 @@ def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torc
     ]
     if parts:
         raise InputError(f"{source} does not fit the model: {'; '.join(parts)}")
+    check_numbers(found, source)
 
 
 def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:

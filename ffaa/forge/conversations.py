@@ -12,7 +12,8 @@ from ffaa.dialogue.prompts import FREE_QUESTIONS, HYPOTHESIS_QUESTIONS
 from ffaa.forge.explain import Wording, explain
 from ffaa.forge.facts import Facts
 from ffaa.forge.forgery import Kind
-from ffaa.types import Hypothesis, Record
+from ffaa.runtime import check_seed
+from ffaa.types import Hypothesis, InputError, Record
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class ConversationSettings:
     hypothesis_share: float = 0.4
     wrong_share: float = 0.18
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hypothesis_share", "wrong_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        check_seed(self.seed)
 
 
 def write_conversations(

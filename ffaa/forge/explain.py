@@ -95,8 +95,11 @@ def _reason(
     if kind is Kind.REAL:
         return f"No signs of editing: {rng.choice(_UNEDITED)}, {_compared(facts, terciles)}."
     if kind is Kind.BLEND:
-        changed = " and ".join(artefacts[name] for name in ("light", "colour", "sharpness") if name in artefacts)
-        return f"Signs of blending: the inner face was made {changed} than it was, with {_border(artefacts)}."
+        # In a black-and-white picture a change of colour is not there to be seen any more.
+        visible = ("light", "sharpness") if facts.saturation < GREY else ("light", "colour", "sharpness")
+        changed = " and ".join(artefacts[name] for name in visible if name in artefacts)
+        made = f"made {changed} than it was" if changed else "moved over itself"
+        return f"Signs of blending: the inner face was {made}, with {_border(artefacts)}."
     if kind in (Kind.SWAP, Kind.POISSON):
         return (
             "Signs of swapping: the inner face is another person's, fitted to these ears, hair and jaw, "

@@ -92,6 +92,8 @@ def locate_all(pictures: list[Pixels], *, person: str) -> list[SourceFace]:
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:
     """Single-threaded processes, started afresh: forking one in which OpenCV or torch has threads can hang."""
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 

@@ -102,7 +102,8 @@ class Pictures:
             heat_maps: folder for ``<picture>_heat1.png`` and so on; None: none are made.
 
         Raises:
-            InputError: the method has no heat maps, or their folder cannot be made; or there is but one picture and it fails.
+            InputError: the method has no heat maps, or their folder cannot be made; or there is but one picture and
+                it fails.
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")

@@ -42,6 +42,9 @@ class Options:
 
 def main() -> int:
     options = parse(Options, prog="build_mini.py", description=__doc__ or "")
+    # Before the pictures, which take minutes.
+    settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
+    wording = None if options.pictures_only else load_yaml(options.wording, Wording)
     for name, split in load_yaml(options.recipes, RecipeBook).splits.items():
         folder = options.out / name
         begun = time.time()
@@ -49,9 +52,8 @@ def main() -> int:
             with tqdm(total=sum(split.recipe.counts.values()), desc=name, unit="picture") as bar:
                 pictures = make_pictures(split.recipe, workers=options.workers)
                 write_pictures(pictures, folder, on_each=bar.update)
-        if not options.pictures_only:
-            settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
-            records = write_conversations(read_pictures(folder), load_yaml(options.wording, Wording), settings)
+        if wording is not None:
+            records = write_conversations(read_pictures(folder), wording, settings)
             write_records(folder / "records.jsonl", records)
         print(f"{name}: {len(read_pictures(folder))} pictures -> {folder} ({time.time() - begun:.0f} s)")
     return EXIT_DONE

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from ffaa.config import Switch, load_yaml, model_folder, parse
 from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records, write_records
+from ffaa.evaluation.predictions import mend
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door, seed_everything
+from ffaa.types import InputError
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,13 @@ def answer_all(options: Options) -> Path:
     from ffaa.methods.ffaa.triples import generate_triples
     from ffaa.runtime import pick_device, pick_dtype
 
+    if options.block_size < 1:
+        raise InputError(f"block_size must be at least 1, got {options.block_size}")
     triples = options.data / "triples.jsonl"
     if options.fresh:
         triples.unlink(missing_ok=True)
+    elif cut := mend(triples):
+        print(f"{triples}: cut off a torn last line of {cut} bytes")
     done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
     records = read_records(options.data / "records.jsonl")[: options.limit if options.limit >= 0 else None]
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]

@@ -148,6 +148,14 @@ def test_settings_that_cannot_be_are_named(checkpoint: Path, wrong: dict[str, ob
         load_mllm(TINY, checkpoint)
 
 
+@pytest.mark.parametrize("value", [torch.tensor(float("nan")), torch.tensor(float("-inf")), torch.tensor(0)])
+def test_tensors_without_finite_numbers_are_named(value: torch.Tensor) -> None:
+    good = {"a": torch.zeros(2), "b": torch.zeros(2)}
+    check_tensors(good, good, "w")
+    with pytest.raises(InputError, match="^w holds tensors of no finite numbers: b$"):
+        check_tensors(good, {**good, "b": value.expand(2)}, "w")
+
+
 def test_only_the_first_few_names_are_said() -> None:
     expected = {f"layer{index}": torch.zeros(1) for index in range(9)}
     with pytest.raises(InputError, match=r"^w does not fit the model: 9 missing \(layer0, layer1, layer2, \.\.\.\)$"):

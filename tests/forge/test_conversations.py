@@ -11,7 +11,7 @@ from ffaa.dialogue.prompts import FREE_QUESTIONS, HYPOTHESIS_QUESTIONS
 from ffaa.forge.conversations import ConversationSettings, write_conversations
 from ffaa.forge.explain import Wording
 from ffaa.forge.forgery import FORGERY_TYPES, Kind
-from ffaa.types import Hypothesis
+from ffaa.types import Hypothesis, InputError
 
 FACTS = {
     "brightness": 120.0,
@@ -105,3 +105,9 @@ def test_records_depend_on_the_seed_and_on_their_own_place_only(wording: Wording
     assert records == write_conversations(_pictures(40), wording, settings)
     assert records[:20] == write_conversations(_pictures(20), wording, settings)
     assert records != write_conversations(_pictures(40), wording, ConversationSettings(seed=4))
+
+
+@pytest.mark.parametrize("wrong", [{"hypothesis_share": 1.5}, {"wrong_share": -0.1}, {"seed": -1}])
+def test_shares_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong)).partition("_")[0]):
+        ConversationSettings(**wrong)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from ffaa.backbones.adapter import check_numbers
 from ffaa.backbones.text import load_text_encoder, max_positions, text_width
 from ffaa.backbones.vision import CLIP_MEAN, CLIP_STD, load_vision_tower
 from ffaa.config import load_yaml
@@ -278,6 +279,7 @@ def load_mids(folder: Path, dtype: torch.dtype = torch.float32, device: torch.de
     if any(problems.values()):
         told = "; ".join(f"{kind}: {_first_names(names)}" for kind, names in problems.items() if names)
         raise InputError(f"{folder / WEIGHTS_FILE} does not fit its configuration: {told}")
+    check_numbers(stored, folder / WEIGHTS_FILE)
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(stored[name])
