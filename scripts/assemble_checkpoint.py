@@ -43,7 +43,7 @@ def main() -> int:
         "model": options.model,
         "forgery_types": list(dict.fromkeys(FORGERY_TYPES.values())),
         "crop_margin": CROP_MARGIN,
-        "towers": {name: tower_hash(name) for name in dict.fromkeys(sources) if isinstance(name, str)},
+        "towers": {name: tower_hash(name) for name in dict.fromkeys(s for s in sources if isinstance(s, str))},
     }
     parts = {"mllm": options.mllm / "mllm", "mids": options.mids / "mids"}
     for part, source in parts.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ffaa.types import InputError
+from ffaa.types import InputError, Verdict
 
 
 class LineWriter:
@@ -109,7 +109,33 @@ def _read_line(row: bytes, where: str) -> dict[str, Any]:
     if not isinstance(line, dict) or not needed <= line.keys():
         missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
         raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
+    if wrong := _wrong_field(line):
+        raise InputError(f"{where}: not a prediction, {wrong} is {str(line[wrong])[:80]!r}")
     return line
+
+
+def _wrong_field(line: Mapping[str, Any]) -> str | None:
+    """The first field that holds what no run writes; None where all are sound."""
+    verdicts = tuple(Verdict)
+    sound = {
+        "id": isinstance(line["id"], str),
+        "label": line["label"] in ("real", "fake"),
+        "status": line["status"] in ("ok", "failed"),
+    }
+    if line["status"] == "ok":
+        score, chosen, answers = line["score"], line["chosen"], line["answers"]
+        listed = isinstance(answers, list) and all(
+            isinstance(a, dict) and a.get("verdict") in verdicts for a in answers
+        )
+        sound |= {
+            "verdict": line["verdict"] in verdicts,
+            "score": isinstance(score, int | float) and 0 <= score <= 1,
+            "answers": listed and bool(answers),
+            "chosen": listed and isinstance(chosen, int) and 0 <= chosen < len(answers),
+            "difficulty": isinstance(line["difficulty"], str),
+            "forgery_type": line["forgery_type"] is None or isinstance(line["forgery_type"], str),
+        }
+    return next((name for name, good in sound.items() if not good), None)
 
 
 @contextlib.contextmanager

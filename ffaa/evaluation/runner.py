@@ -96,7 +96,10 @@ def rescore(out_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: there are no predictions, or they cannot be read.
     """
-    summary = summarize(read_lines(out_dir / PREDICTIONS))
+    lines = read_lines(out_dir / PREDICTIONS)
+    if not lines:
+        raise InputError(f"{out_dir / PREDICTIONS} holds no predictions")
+    summary = summarize(lines)
     atomic_write_text(out_dir / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
 
@@ -204,7 +207,9 @@ def _take_up(out_dir: Path, settings: RunSettings, benchmark: Benchmark) -> set[
 
 def _refuse_another(old: Mapping[str, Any], new: Mapping[str, Any], out_dir: Path) -> None:
     before, now = _flat(old), _flat(new)
-    for key in sorted(before.keys() | now.keys()):
+    # Hashes last: of --eval_num and the data that it selects, the user gave the first.
+    hashes = ("data", "model_config", "fingerprint")
+    for key in sorted(before.keys() | now.keys(), key=lambda name: (name.startswith(hashes), name)):
         was, is_now = before.get(key, "nothing"), now.get(key, "nothing")
         if was != is_now:
             raise InputError(

@@ -126,7 +126,7 @@ def _cut_close(face: SourceFace, mask: Mask, around: float) -> tuple[SourceFace,
     right, bottom = int(np.ceil(box.right + margin)), int(np.ceil(box.bottom + margin))
     moved = Box(box.left - left, box.top - top, box.right - left, box.bottom - top)
     pixels = np.ascontiguousarray(face.pixels[top:bottom, left:right])
-    cut = replace(face, pixels=pixels, box=moved, points=face.points - np.float32([left, top]))
+    cut = replace(face, pixels=pixels, box=moved, points=face.points - np.array([left, top], np.float32))
     return cut, np.ascontiguousarray(mask[top:bottom, left:right])
 
 

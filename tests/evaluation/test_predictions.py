@@ -112,3 +112,21 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
         raise AssertionError
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": 5}, {"label": "maybe"}, {"status": "done"}, {"verdict": ["real"]}, {"score": "x"}, {"score": 7},
+        {"score": None}, {"chosen": 1}, {"answers": "abc"}, {"answers": [{}]}, {"difficulty": 3}, {"forgery_type": 4},
+    ],
+)  # fmt: skip
+def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
+    line = {"id": "a", "label": "real", "status": "ok", "forgery_type": None, "verdict": "real", "score": 0.2,
+            "chosen": 0, "difficulty": "easy", "answers": [{"verdict": "real"}]}  # fmt: skip
+    file = tmp_path / "predictions.jsonl"
+    file.write_text(json.dumps(line) + "\n")
+    assert read_lines(file) == [line]
+    file.write_text(json.dumps({**line, **wrong}) + "\n")
+    with pytest.raises(InputError, match=f"line 1: not a prediction, {next(iter(wrong))} is"):
+        read_lines(file)
