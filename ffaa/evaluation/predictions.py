@@ -132,7 +132,7 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
             "score": isinstance(score, int | float) and 0 <= score <= 1,
             "answers": listed and bool(answers),
             "chosen": listed and isinstance(chosen, int) and 0 <= chosen < len(answers),
-            "difficulty": isinstance(line["difficulty"], str),
+            "difficulty": line["difficulty"] in (None, "easy", "hard"),
             "forgery_type": line["forgery_type"] is None or isinstance(line["forgery_type"], str),
         }
     return next((name for name, good in sound.items() if not good), None)
