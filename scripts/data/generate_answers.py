@@ -56,21 +56,23 @@ def answer_all(options: Options) -> Path:
     from ffaa.backbones.generation import GenerationSettings, TransformersEngine
     from ffaa.methods.ffaa.method import FfaaConfig
     from ffaa.methods.ffaa.triples import generate_triples
-    from ffaa.runtime import pick_device, pick_dtype
+    from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_folder
 
     if options.block_size < 1:
         raise InputError(f"block_size must be at least 1, got {options.block_size}")
-    triples = options.data / "triples.jsonl"
-    if options.fresh:
-        triples.unlink(missing_ok=True)
-    elif cut := mend(triples):
-        print(f"{triples}: cut off a torn last line of {cut} bytes")
-    done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
     records = read_records(options.data / "records.jsonl")[: options.limit if options.limit >= 0 else None]
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)
     mllm = load_mllm(settings.mllm, options.checkpoint, dtype=pick_dtype(options.dtype, device), device=device)
+    # The file is named by all that its answers depend on, so that those of another model are never mixed in.
+    made_by = [sha256_folder(options.checkpoint / "mllm"), settings.mllm, options.temperature, options.max_new_tokens]
+    triples = options.data / f"triples-{config_hash([*made_by, options.seed, str(mllm.model.dtype)])}.jsonl"
+    if options.fresh:
+        triples.unlink(missing_ok=True)
+    elif cut := mend(triples):
+        print(f"{triples}: cut off a torn last line of {cut} bytes")
+    done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
     greedy = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
     with triples.open("a") as out:
         for number, block in enumerate(tqdm(blocks, desc="answers", unit="block")):
