@@ -14,6 +14,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
@@ -83,10 +84,9 @@ class StageTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         target = model if model is not None else self.model
         tensors = load_file(Path(resume_from_checkpoint) / TRAINABLE_FILE)
-        learning = {name for name, parameter in target.named_parameters() if parameter.requires_grad}
-        if learning != tensors.keys():
-            odd = sorted(learning.symmetric_difference(tensors))[:3]
-            raise InputError(f"{resume_from_checkpoint} does not hold what this stage trains: {', '.join(odd)}")
+        learning = {name: parameter for name, parameter in target.named_parameters() if parameter.requires_grad}
+        check_tensors(learning, tensors, Path(resume_from_checkpoint) / TRAINABLE_FILE)
+        # Not strict: all that does not learn keeps what it was loaded with.
         target.load_state_dict(tensors, strict=False)
 
 

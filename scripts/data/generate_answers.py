@@ -1,7 +1,7 @@
 """Let the stage-1 model answer pictures three times each, and label every answer: what MIDS is trained on.
 
-Pictures whose three verdicts agree teach nothing about choosing and are dropped, but for ``--keep_equal`` of them;
-pictures with an unparsed answer are dropped. Written in blocks: started again, it goes on where it stopped.
+Of the pictures whose three verdicts agree, ``--keep_equal`` are kept (the paper drops them); those with an unparsed
+answer are dropped. Written in blocks: started again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -73,16 +73,14 @@ def answer_all(options: Options) -> Path:
     elif cut := mend(triples):
         print(f"{triples}: cut off a torn last line of {cut} bytes")
     done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
-    greedy = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
+    greedy = free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
+    if options.temperature:
+        free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, options.temperature, options.seed))
     with triples.open("a") as out:
-        for number, block in enumerate(tqdm(blocks, desc="answers", unit="block")):
+        for block in tqdm(blocks, desc="answers", unit="block"):
             if all(record.id in done for record in block):
                 continue
             images = [open_image(inside(options.data, record.image)) for record in block]
-            free = greedy
-            if options.temperature:
-                sampling = GenerationSettings(options.max_new_tokens, options.temperature, options.seed + number)
-                free = TransformersEngine(mllm, sampling)
             found = generate_triples(mllm, free, greedy, images, block, options.seed)
             for record, answers in zip(block, found, strict=True):
                 out.write(json.dumps({"id": record.id, "answers": answers}) + "\n")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ffaa.backbones.adapter import check_numbers
+from ffaa.backbones.adapter import check_tensors
 from ffaa.backbones.text import load_text_encoder, max_positions, text_width
 from ffaa.backbones.vision import CLIP_MEAN, CLIP_STD, load_vision_tower
 from ffaa.config import load_yaml
@@ -270,25 +270,11 @@ def load_mids(folder: Path, dtype: torch.dtype = torch.float32, device: torch.de
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from error
     wanted = model.trainable_state()
-    shapes = [name for name in sorted(wanted.keys() & stored.keys()) if wanted[name].shape != stored[name].shape]
-    problems = {
-        "missing": sorted(wanted.keys() - stored.keys()),
-        "unexpected": sorted(stored.keys() - wanted.keys()),
-        "misshapen": [f"{n} {tuple(stored[n].shape)} for {tuple(wanted[n].shape)}" for n in shapes],
-    }
-    if any(problems.values()):
-        told = "; ".join(f"{kind}: {_first_names(names)}" for kind, names in problems.items() if names)
-        raise InputError(f"{folder / WEIGHTS_FILE} does not fit its configuration: {told}")
-    check_numbers(stored, folder / WEIGHTS_FILE)
+    check_tensors(wanted, stored, folder / WEIGHTS_FILE)
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(stored[name])
     return model.to(device=torch.device(device), dtype=dtype).eval()
-
-
-def _first_names(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def read_config(folder: Path) -> MidsConfig:

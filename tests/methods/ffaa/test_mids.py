@@ -243,11 +243,11 @@ def test_saved_and_loaded_model_gives_the_same_logits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("classifier.bias"), r"missing: classifier\.bias"),
-        (lambda state: state.update(extra=torch.ones(1)), "unexpected: extra"),
+        (lambda state: state.pop("classifier.bias"), r"does not fit the model: 1 missing \(classifier\.bias\)$"),
+        (lambda state: state.update(extra=torch.ones(1)), r"does not fit the model: 1 unexpected \(extra\)$"),
         (
             lambda state: state.update({"classifier.bias": torch.ones(5)}),
-            r"misshapen: classifier\.bias \(5,\) for \(4,\)",
+            r"does not fit the model: 1 misshapen \(classifier\.bias is \(5,\), wanted \(4,\)\)$",
         ),
     ],
 )
