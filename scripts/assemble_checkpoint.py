@@ -20,7 +20,7 @@ from ffaa.types import InputError
 class Options:
     model: str = "mini"
     """Folder configs/ffaa/<model>/."""
-    mllm: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mllm_robust"
+    mllm: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mllm"
     """Output of stage mllm."""
     mids: Path = PROJECT_ROOT / "runs" / "ffaa-mini" / "mids"
     """Output of stage mids."""

@@ -147,6 +147,8 @@ def _item(key: str, value: Any, images: Path, has_types: bool, file: Path) -> It
         )
     if has_types and label == "fake" and not (isinstance(forgery_type, str) and forgery_type.strip()):
         raise InputError(f"{file}: {key!r}: the forgery type must be a text, got {forgery_type!r}")
+    if has_types and label == "fake" and forgery_type.strip().lower() == "none":
+        raise InputError(f'{file}: {key!r}: a fake has a forgery type, "None" is for real pictures')
     try:
         path = inside(images, key)
     except InputError as error:

@@ -50,14 +50,6 @@ class Camera:
     """Share of pictures cut close around the face first, so that the crop is filled up with mirrored borders."""
     tight: Range = (0.0, 0.15)
     """What such a cut leaves around the face box, as a share of its longer side."""
-    noise_share: float = 0.0
-    """Share of pictures with added Gaussian noise, the same in all channels."""
-    noise: Range = (2.0, 8.0)
-    """Its standard deviation in grey levels."""
-    denoise_share: float = 0.0
-    """Share of pictures smoothed all over, face and surroundings alike."""
-    denoise: Range = (0.5, 1.1)
-    """Standard deviation of that smoothing in source pixels."""
     face_pixels: Range | None = None
     """Longer side of the face box in pixels before the crop: larger faces are scaled down to it. None: none are."""
 
@@ -76,7 +68,9 @@ def shoot(face: SourceFace, mask: Mask | None, camera: Camera, rng: Generator) -
     """Send a face, and the mask of what was changed in it, through the bottleneck."""
     mask = np.zeros(face.pixels.shape[:2], np.float32) if mask is None else mask
     face, mask = _scaled_down(face, mask, camera, rng)
-    face, mask = _worn(face, mask, camera, rng)
+    # A share of 0 draws nothing, so that older recipes give the pictures they gave.
+    if camera.tight_share and rng.random() < camera.tight_share:
+        face, mask = _cut_close(face, mask, rng.uniform(*camera.tight))
     dx, dy = rng.uniform(-camera.shift, camera.shift, 2)
     margin = rng.uniform(*camera.margin)
     box = Box(face.box.left + dx, face.box.top + dy, face.box.right + dx, face.box.bottom + dy)
@@ -104,20 +98,6 @@ def _scaled_down(face: SourceFace, mask: Mask, camera: Camera, rng: Generator) -
     box = Box(*(v * scale for v in (face.box.left, face.box.top, face.box.right, face.box.bottom)))
     smaller = replace(face, pixels=pixels, box=box, points=face.points * np.float32(scale))
     return smaller, np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _worn(face: SourceFace, mask: Mask, camera: Camera, rng: Generator) -> tuple[SourceFace, Mask]:
-    """What other cameras do to a whole picture. A share of 0 draws nothing, so that older recipes stay as they are."""
-    pixels = face.pixels
-    if camera.denoise_share and rng.random() < camera.denoise_share:
-        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(*camera.denoise)), np.uint8)
-    if camera.noise_share and rng.random() < camera.noise_share:
-        grain = rng.normal(0, rng.uniform(*camera.noise), (*pixels.shape[:2], 1))
-        pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
-    face = replace(face, pixels=pixels)
-    if camera.tight_share and rng.random() < camera.tight_share:
-        return _cut_close(face, mask, rng.uniform(*camera.tight))
-    return face, mask
 
 
 def _cut_close(face: SourceFace, mask: Mask, around: float) -> tuple[SourceFace, Mask]:

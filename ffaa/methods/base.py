@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ffaa.methods.stage_config import StageConfig
-from ffaa.types import Analysis, Request
+from ffaa.types import Analysis, Box, Request
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.utils.data import Dataset
 
 
@@ -31,6 +31,39 @@ class Method(Protocol):
 
     def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
         """One analysis a request, in order; a batch gives what its members would give alone."""
+        ...
+
+
+class Explanation(Protocol):
+    """A decision to explain, as a method prepares it."""
+
+    @property
+    def module(self) -> nn.Module:
+        """``pixel_values`` -> outputs (1, K), differentiable in the outputs of ``layers``."""
+
+    @property
+    def pixel_values(self) -> Tensor:
+        """(1, 3, S, S), what the module is called with."""
+
+    @property
+    def layers(self) -> Mapping[str, nn.Module]:
+        """Name -> module whose output is (1, 1 + n * n, C): the class token, then the patches row by row."""
+
+    @property
+    def target(self) -> Callable[[Tensor], Tensor]:
+        """Outputs (K,) -> the number that decided."""
+
+    @property
+    def shown(self) -> Box:
+        """The part of the picture that ``pixel_values`` show, in the picture's pixels."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A method that can say what of the picture decided."""
+
+    def explain(self, request: Request, analysis: Analysis) -> Explanation:
+        """What a heat map needs."""
         ...
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ffaa.types import InputError
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -66,3 +68,17 @@ class StageConfig:
     """DeepSpeed configuration, a JSON file."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of this stage alone; the stage names those it knows."""
+
+    def check_options(self, *known: str) -> None:
+        """Raises InputError naming options that are not among ``known``, the stage's own."""
+        if unknown := sorted(set(self.options) - set(known)):
+            raise InputError(
+                f"stage {self.stage} has no options {', '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+            )
+
+    def share_option(self, name: str) -> float:
+        """An option that is a share, 0 where it is not given. Raises InputError when it is no number from 0 to 1."""
+        value = self.options.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InputError(f"option {name} of stage {self.stage} is a share from 0 to 1, not {value!r}")
+        return float(value)

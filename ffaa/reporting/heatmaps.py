@@ -6,9 +6,8 @@ Computed with the ``grad-cam`` library. The module knows no method: what to diff
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,33 +18,10 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from torch import Tensor, nn
 
+from ffaa.methods.base import Explanation
 from ffaa.types import Box, InputError
 
 HeatMap = NDArray[np.float32]
-
-
-class Explanation(Protocol):
-    """A decision to explain, as a method prepares it."""
-
-    @property
-    def module(self) -> nn.Module:
-        """``pixel_values`` -> outputs (1, K), differentiable in the outputs of ``layers``."""
-
-    @property
-    def pixel_values(self) -> Tensor:
-        """(1, 3, S, S), what the module is called with."""
-
-    @property
-    def layers(self) -> Mapping[str, nn.Module]:
-        """Name -> module whose output is (1, 1 + n * n, C): the class token, then the patches row by row."""
-
-    @property
-    def target(self) -> Callable[[Tensor], Tensor]:
-        """Outputs (K,) -> the number that decided."""
-
-    @property
-    def shown(self) -> Box:
-        """The part of the picture that ``pixel_values`` show, in the picture's pixels."""
 
 
 class PatchGradCAM(GradCAM):

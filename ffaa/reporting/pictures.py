@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from ffaa.data.faces import FaceDetector, NoFaceError, crop_face
 from ffaa.data.images import find_images, open_image
+from ffaa.methods.base import Explains, Method
 from ffaa.runtime import pick_device
 from ffaa.types import Analysis, Box, InputError, Request
 
-if TYPE_CHECKING:
-    from ffaa.methods.base import Method
-    from ffaa.reporting.heatmaps import Explanation
-
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Explains(Protocol):
-    """A method that can say what of the picture decided."""
-
-    def explain(self, request: Request, analysis: Analysis) -> Explanation:
-        """What a heat map needs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Pictures:
         device: where faces are looked for: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: a folder without pictures; or there is but one picture and it cannot be opened.
+        InputError: a folder without pictures; there is but one picture and it cannot be opened; the question is empty.
     """
 
     def __init__(
@@ -85,6 +73,8 @@ class Pictures:
         question: str | None = None,
         device: str = "cpu",
     ) -> None:
+        if question is not None and not question.strip():
+            raise InputError("the question is empty; leave it out to ask one of the free questions")
         self.files = [file for path in map(Path, paths) for file in (find_images(path) if path.is_dir() else [path])]
         self.crop = crop
         self.all_faces = all_faces

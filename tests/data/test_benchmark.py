@@ -87,6 +87,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         ({"a.png": [["fake"], "x"]}, "'a.png': the label must be"),
         ({"a.png": ["fake", ""]}, "'a.png': the forgery type"),
         ({"a.png": ["fake", 3]}, "'a.png': the forgery type"),
+        ({"a.png": ["fake", " none"]}, "'a.png': a fake has a forgery type"),
         ({"a.png": "real", "b.png": ["fake", "x"]}, "'b.png': some pictures have a forgery type"),
         ({"a.png": ["fake", "x"], "b.png": "real"}, "'b.png': some pictures have a forgery type"),
         ({"absent.png": "real"}, "'absent.png' is not in"),

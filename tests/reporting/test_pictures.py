@@ -89,6 +89,8 @@ def test_uncropped_pictures_are_taken_whole(tmp_path: Path) -> None:
     (finding,) = Pictures([write(tmp_path / "a.png", 0)], crop=False, question="Who?").analyse(method)
     assert finding.box is None and method.batches[0][0].image.size == (90, 80)
     assert method.batches[0][0].question == "Who?"
+    with pytest.raises(InputError, match="the question is empty"):
+        Pictures([tmp_path / "a.png"], question=" ")
 
 
 def test_json_lines(tmp_path: Path) -> None:

@@ -81,9 +81,10 @@ def test_loss_falls(data: Path, tmp_path: Path) -> None:
     assert (output / "mllm" / "adapter_model.safetensors").is_file()
 
 
-def test_resumed_equals_unbroken(data: Path, tmp_path: Path) -> None:
-    whole = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "whole"))
-    config = mllm_config(data, tmp_path / "broken")
+@pytest.mark.parametrize("mixstyle", [0.0, 1.0])
+def test_resumed_equals_unbroken(mixstyle: float, data: Path, tmp_path: Path) -> None:
+    whole = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "whole", options={"mixstyle": mixstyle}))
+    config = mllm_config(data, tmp_path / "broken", options={"mixstyle": mixstyle})
     run = find_stage("ffaa", "mllm").prepare(config)
     torch.manual_seed(0)
 
@@ -124,6 +125,42 @@ def test_freeze_names_patterns_without_parameters() -> None:
 def test_weight_decay_spares_biases() -> None:
     groups = freeze(torch.nn.Linear(2, 2), [ParameterGroup(".*", 1.0, weight_decay=0.1)])
     assert {(group["params"][0].ndim, group["weight_decay"]) for group in groups} == {(2, 0.1), (1, 0.0)}
+
+
+def test_borrowed_statistics_are_for_training_alone(data: Path, tmp_path: Path) -> None:
+    run = find_stage("ffaa", "mllm").prepare(mllm_config(data, tmp_path / "out", options={"mixstyle": 1.0}))
+    batch = run.collate([run.train[0], run.train[1]])
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(run.model(**batch).loss)
+
+    run.model.eval()
+    assert loss() == loss()
+    plain = loss()
+    run.model.train()
+    for module in run.model.modules():  # so that nothing else is drawn
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    assert loss() != pytest.approx(plain, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "said"),
+    [
+        ("mllm", {"slot": {}}, "stage mllm has no options slot; it has: slots, mixstyle"),
+        ("mllm", {"mixstyle": 1.5}, "share from 0 to 1, not 1.5"),
+        ("mllm", {"mixstyle": True}, "share from 0 to 1, not True"),
+        ("projector", {"slots": {}}, "it has: mixstyle"),
+        ("mids", {"mixstyle": 1.0}, "it has: none"),
+    ],
+)
+def test_options_that_a_stage_does_not_take_are_said(
+    stage: str, options: dict[str, object], said: str, data: Path, tmp_path: Path
+) -> None:
+    config = replace(mllm_config(data, tmp_path / "out", options=options), stage=stage)
+    with pytest.raises(InputError, match=said):
+        find_stage("ffaa", stage).prepare(config)
 
 
 def test_missing_projector_is_said(data: Path, tmp_path: Path) -> None:

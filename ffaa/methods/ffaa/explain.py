@@ -38,7 +38,7 @@ class MidsOnOneAnswer(nn.Module):
 
 
 class MidsExplanation:
-    """What a heat map needs of MIDS's decision (satisfies ``ffaa.reporting.heatmaps.Explanation``)."""
+    """What a heat map needs of MIDS's decision (satisfies ``ffaa.methods.base.Explanation``)."""
 
     def __init__(
         self, model: Mids, processor: MidsProcessor, image: Image.Image, answer: str, verdict: Verdict, target: str

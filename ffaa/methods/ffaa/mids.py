@@ -63,6 +63,8 @@ class MidsConfig:
     """Keep padded text positions out of all attention; False is the published way."""
     normalize_vision: bool = False
     """LayerNorm on the tower's states before they are projected."""
+    instance_norm: bool = False
+    """Take out of the tower's states what is alike all over the picture, before ``normalize_vision``."""
     reinit_unfrozen: bool = False
     """Re-initialise the Linear layers of the unfrozen vision layers, as the published training did."""
     channel_order: str = "rgb"
@@ -108,7 +110,8 @@ class Mids(nn.Module):
         self.first_unfrozen = max(0, self.top_layer - max(0, config.unfreeze_last))
         width, heads = config.hidden_dim, config.heads
         self.streams = nn.ModuleList(
-            VisionStream(vision_width, width, heads, config.normalize_vision) for _ in config.vision_layers
+            VisionStream(vision_width, width, heads, config.normalize_vision, config.instance_norm)
+            for _ in config.vision_layers
         )
         self.self_blocks = nn.ModuleList(SelfBlock(width, heads) for _ in range(3))
         self.classifier = nn.Linear(3 * len(config.vision_layers) * width, CLASSES)

@@ -68,11 +68,26 @@ class SelfBlock(nn.Module):
         return cast(Tensor, self.norm(states + self.attention(states, states)))
 
 
+class InstanceNorm(nn.Module):
+    """Each channel less its mean, over its deviation, across the patches of the picture (Ulyanov et al. 2016).
+
+    What is alike all over a picture tells of its camera, era and tone; what stands out from its surroundings tells of
+    editing. The class token, first, is measured by the same mean and deviation.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, 1 + patches, D) -> (B, 1 + patches, D)."""
+        patches = states[:, 1:].float()
+        mean, deviation = patches.mean(1, keepdim=True), patches.std(1, keepdim=True)
+        return ((states.float() - mean) / (deviation + 1e-3)).to(states.dtype)
+
+
 class VisionStream(nn.Module):
     """One layer of the vision tower read against the answers: class token, text-reads-image, image-reads-text."""
 
-    def __init__(self, vision_width: int, width: int, heads: int, normalize: bool) -> None:
+    def __init__(self, vision_width: int, width: int, heads: int, normalize: bool, instance_norm: bool = False) -> None:
         super().__init__()
+        self.instance_norm: nn.Module = InstanceNorm() if instance_norm else nn.Identity()
         self.norm: nn.Module = nn.LayerNorm(vision_width) if normalize else nn.Identity()
         self.projector = nn.Linear(vision_width, width)
         self.class_projector = nn.Linear(width, width)
@@ -87,7 +102,7 @@ class VisionStream(nn.Module):
         """(B, 1 + patches, vision width), (B * A, L, D), (B * A, L) -> (B * A, 3, D)."""
         batch, rows = vision.shape[0], text.shape[0]
         answers = rows // batch
-        image = self.projector(self.norm(vision))
+        image = self.projector(self.norm(self.instance_norm(vision)))
         class_token = self.class_projector(image[:, 0]).repeat_interleave(answers, dim=0)
         # All answers of a picture are one long query: its keys and values are projected once and never copied.
         queries = text.reshape(batch, answers * text.shape[1], -1)

@@ -26,16 +26,20 @@ class MidsStage:
     name = "mids"
 
     def prepare(self, config: StageConfig) -> StageRun:
-        if config.options or config.init:
-            raise InputError(f"stage {self.name} takes neither options nor init")
+        config.check_options()
+        if config.init:
+            raise InputError(f"stage {self.name} takes no init")
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         dtype = pick_dtype(config.dtype, pick_device(config.device))
+        # Before the model, which takes a while: what is missing is said at once.
+        folders = [folder for folder in (config.data, config.validation) if folder is not None]
+        records = {folder: read_records(folder / ANSWERS_FILE) for folder in folders}
         # What learns stays in float32 under autocast; frozen parts need not be cast at every step.
         model = build_mids(settings.mids, seed=config.seed).cast_frozen(dtype)
         processor = MidsProcessor(settings.mids, model.tokenizer)
 
         def dataset(folder: Path, augment: bool) -> MidsDataset:
-            return MidsDataset(read_records(folder / ANSWERS_FILE), folder, processor, augment, config.seed)
+            return MidsDataset(records[folder], folder, processor, augment, config.seed)
 
         def save(folder: Path) -> None:
             save_mids(model, folder / "mids", torch.bfloat16)

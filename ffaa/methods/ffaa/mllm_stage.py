@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from transformers.utils import ModelOutput
 
 from ffaa.backbones.adapter import attach_lora, check_tensors, restore_adapter, save_adapter
+from ffaa.backbones.mixstyle import mix_statistics
 from ffaa.backbones.mllm import IMAGE_TOKEN, Mllm, build_mllm
 from ffaa.config import load_yaml, model_folder
 from ffaa.data.images import inside, open_image
@@ -45,9 +46,16 @@ class AnswerModel(nn.Module):
     are about a third of the sequence.
     """
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(self, model: PeftModel, mixstyle: float = 0.0) -> None:
         super().__init__()
         self.model = model
+        self.mixstyle = mixstyle
+        model.get_base_model().model.multi_modal_projector.register_forward_pre_hook(self._mix)
+
+    def _mix(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not (self.training and self.mixstyle):
+            return arguments
+        return (mix_statistics(arguments[0], self.mixstyle), *arguments[1:])
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, labels: Tensor, weights: Tensor
@@ -137,15 +145,21 @@ class AnswerCollator:
 
 
 class MllmStage:
-    """Stage ``mllm``. ``init``: a projector (stage 0) or an adapter of this stage to go on from. Option ``slots``."""
+    """Stage ``mllm``. ``init``: a projector (stage 0) or an adapter of this stage to go on from.
+
+    Options: ``slots``, weights of deciding tokens (``AnswerCollator``); ``mixstyle``, the share of a batch's pictures
+    that borrow feature statistics (``ffaa.backbones.mixstyle``).
+    """
 
     name = "mllm"
 
     def prepare(self, config: StageConfig) -> StageRun:
-        unknown = set(config.options) - {"slots"}
-        if unknown:
-            raise InputError(f"stage {self.name} has no options {', '.join(sorted(unknown))}; it has: slots")
+        config.check_options("slots", "mixstyle")
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
+        # Before the model, which takes a while: what is missing is said at once.
+        train = ConversationDataset(config.data)
+        validation = ConversationDataset(config.validation) if config.validation else None
+        mixstyle = config.share_option("mixstyle")
         mllm = build_mllm(settings.mllm, dtype=pick_dtype(config.dtype, pick_device(config.device)), seed=config.seed)
         goes_on = config.init is not None and (config.init / "mllm").is_dir()
         if config.init is not None and not goes_on:
@@ -156,14 +170,12 @@ class MllmStage:
         for parameter in peft_model.parameters():
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()
-        train = ConversationDataset(config.data)
-        validation = ConversationDataset(config.validation) if config.validation else None
         collate = AnswerCollator(mllm, config.options.get("slots", {}))
 
         def save(folder: Path) -> None:
             save_adapter(peft_model, folder / "mllm")
 
-        return StageRun(AnswerModel(peft_model), train, validation, collate, save)
+        return StageRun(AnswerModel(peft_model, mixstyle), train, validation, collate, save)
 
 
 def load_projector(mllm: Mllm, path: Path) -> None:

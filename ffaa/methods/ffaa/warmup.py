@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from transformers.utils import ModelOutput
 
+from ffaa.backbones.mixstyle import mix_statistics
 from ffaa.backbones.mllm import MllmConfig, build_mllm
 from ffaa.backbones.patch_features import patch_features
 from ffaa.config import CONFIGS, load_yaml, model_folder
@@ -79,9 +80,12 @@ class ProjectorWarmup(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, projector: LlavaMultiModalProjector, width: int, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, projector: LlavaMultiModalProjector, width: int, mean: Tensor, std: Tensor, mixstyle: float = 0.0
+    ) -> None:
         super().__init__()
         self.projector = projector
+        self.mixstyle = mixstyle
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.queries = nn.Parameter(torch.randn(8, width) * 0.02)
@@ -93,6 +97,8 @@ class ProjectorWarmup(nn.Module):
 
     def forward(self, features: Tensor, targets: Tensor, mask: Tensor) -> WarmupOutput:
         """``targets`` (N, len(HEADS)) with -100 where a head has nothing to say; ``mask`` (N, P) in [0, 1]."""
+        if self.training and self.mixstyle:
+            features = mix_statistics(features, self.mixstyle)
         tokens = self.norm(self.project((features.float() - self.mean) / self.std))
         queries = self.queries.expand(len(tokens), -1, -1)
         pooled, _ = self.attention(queries, tokens, tokens, need_weights=False)
@@ -160,11 +166,12 @@ class FeatureDataset(Dataset[dict[str, Tensor]]):
 
 
 class ProjectorStage:
-    """Stage ``projector``: trains projector and heads, keeps the projector."""
+    """Stage ``projector``: trains projector and heads, keeps the projector. Option ``mixstyle`` as in stage mllm."""
 
     name = "projector"
 
     def prepare(self, config: StageConfig) -> StageRun:
+        config.check_options("mixstyle")
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         wording = load_yaml(CONFIGS / "forge" / "wording.yaml", Wording)
         dtype = pick_dtype(config.dtype, pick_device("cpu"))
@@ -175,7 +182,8 @@ class ProjectorStage:
         sample = torch.from_numpy(train.features[:: max(1, len(train) // 256)].copy()).float()
         mean, std = sample.mean((0, 1)), sample.std((0, 1)) + 1e-4
         torch.manual_seed(config.seed)
-        model = ProjectorWarmup(mllm.model.model.multi_modal_projector, embeddings.shape[1], mean, std)
+        projector = mllm.model.model.multi_modal_projector
+        model = ProjectorWarmup(projector, embeddings.shape[1], mean, std, config.share_option("mixstyle"))
         embedding_std = float(embeddings.std())
 
         def save(folder: Path) -> None:

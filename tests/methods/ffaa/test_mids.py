@@ -147,6 +147,20 @@ def test_streams_compute_the_published_equations(normalize: bool) -> None:
             torch.testing.assert_close(stream(vision, text, mask.bool()), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_instance_norm_leaves_out_what_is_alike_all_over_a_picture() -> None:
+    plain, normed = build_mids(TINY), build_mids(replace(TINY, instance_norm=True))
+    inputs = batch(plain)
+    mask = inputs["attention_mask"].flatten(0, 1)
+    generator = torch.Generator().manual_seed(0)
+    gain, shift = (torch.rand(48, generator=generator) * 2 + 0.5 for _ in range(2))
+    with torch.no_grad():
+        text = plain.text_states(inputs["input_ids"].flatten(0, 1), mask)
+        vision = plain.vision_states(inputs["pixel_values"])
+        other = [states * gain + shift for states in vision]
+        torch.testing.assert_close(normed.head(other, text, mask), normed.head(vision, text, mask), atol=2e-2, rtol=0)
+        assert (plain.head(other, text, mask) - plain.head(vision, text, mask)).abs().max() > 0.1
+
+
 def test_vision_states_are_the_towers_hidden_states() -> None:
     model = build_mids(replace(TINY, vision_layers=(-1, -2, 0, 2)))
     pixels = batch(model)["pixel_values"]
