@@ -1,7 +1,8 @@
 """Generation: many answers to many pictures at once, through one interface.
 
-Each picture is encoded once, whatever the number of its questions; all rows (pictures x prompts) of a call are padded
-on the left and decoded together. In fp32 an answer does not depend on what else is in the batch, sampled ones included.
+Each picture is encoded once, and so is what all its prompts begin with, up to the picture itself; all rows (pictures x
+prompts) of a call are then padded on the left of their questions and decoded together. In fp32 an answer does not
+depend on what else is in the batch, sampled ones included.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
 
 from ffaa.backbones.mllm import Mllm
@@ -122,7 +123,7 @@ class TransformersEngine:
         """Answers to ``prompts[i]`` (rendered, with one ``<image>`` each) about ``images[i]``, all decoded together.
 
         Raises:
-            ValueError: the numbers of pictures and of prompt lists differ.
+            ValueError: the numbers of pictures and of prompt lists differ, or prompts differ before the picture.
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} pictures but {len(prompts)} lists of prompts")
@@ -136,31 +137,51 @@ class TransformersEngine:
         sequences = self.mllm.model.generate(
             **inputs, generation_config=self._generation_config(), logits_processor=processors
         )
-        # Given embeddings, generate returns the new tokens alone; given ids, the prompt's stand before them.
-        prompt_length = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-        rows = sequences[:, prompt_length:].tolist()
+        rows = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         pairs = torch.stack(recorder.steps, dim=1)
         texts = iter([self._read(row, pair) for row, pair in zip(rows, pairs, strict=True)])
         return [[next(texts) for _ in row] for row in prompts]
 
     def _inputs(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
         if isinstance(self.mllm.model, LlavaForConditionalGeneration):
-            return self._encoded_once(images, prompts)
+            return self._prefilled(images, prompts)
         return self._encoded_per_prompt(images, prompts)
 
-    def _encoded_once(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Embeddings of all rows, (rows, longest prompt, width), each picture's features placed in all of its rows."""
+    def _prefilled(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Ids and mask of all rows, and a cache that holds each picture's start of the prompt in all of its rows."""
         model, device = self.mllm.model, self.mllm.model.device
         asked = [index for index, row in enumerate(prompts) if row]
+        owners = [place for place, index in enumerate(asked) for _ in prompts[index]]
+        start, questions = self._split([self.mllm.prompt_ids(prompt) for row in prompts for prompt in row])
         pixels = self.mllm.pixel_values([images[index] for index in asked]).to(device, model.dtype)
         features = torch.stack(tuple(model.get_image_features(pixel_values=pixels).pooler_output))
-        owners = [place for place, index in enumerate(asked) for _ in prompts[index]]
-        ids, attention = self._pad_left([self.mllm.prompt_ids(prompt) for row in prompts for prompt in row])
-        ids, attention = ids.to(device), attention.to(device)
+        ids = torch.tensor([start] * len(asked), device=device)
         embeddings = model.get_input_embeddings()(ids)
         is_image = (ids == self.mllm.image_token_id).unsqueeze(-1)
-        per_row = features[torch.tensor(owners, device=device)].to(embeddings.dtype)
-        return {"inputs_embeds": embeddings.masked_scatter(is_image, per_row), "attention_mask": attention}
+        cache = DynamicCache(config=model.config.get_text_config())
+        model.model.language_model(
+            inputs_embeds=embeddings.masked_scatter(is_image, features.to(embeddings.dtype)),
+            cache=cache,
+            use_cache=True,
+        )
+        cache.batch_select_indices(torch.tensor(owners, device=device))
+        rest, attention = self._pad_left(questions)
+        before = torch.tensor([start] * len(owners))
+        # The padding stands between the two, where the mask hides it and positions do not count it.
+        return {
+            "input_ids": torch.cat([before, rest], dim=1).to(device),
+            "attention_mask": torch.cat([torch.ones_like(before), attention], dim=1).to(device),
+            "cache": cache,
+        }
+
+    def _split(self, rows: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
+        """What all rows begin with, up to the end of the picture, and what each goes on with."""
+        image = self.mllm.image_token_id
+        ends = [len(row) - list(reversed(row)).index(image) for row in rows]
+        start = list(rows[0][: ends[0]])
+        if any(list(row[:end]) != start for row, end in zip(rows, ends, strict=True)):
+            raise ValueError("the prompts differ before the picture")
+        return start, [list(row[end:]) for row, end in zip(rows, ends, strict=True)]
 
     def _encoded_per_prompt(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Inputs for models of another layout than LLaVA's, by their own processor; a picture is encoded per row."""

@@ -92,9 +92,32 @@ def test_each_picture_is_encoded_once(mllm: Mllm) -> None:
     assert seen == [3]
 
 
+def test_what_prompts_begin_with_is_read_once_a_picture(mllm: Mllm) -> None:
+    shapes: list[tuple[int, int]] = []
+    language = mllm.model.model.language_model
+    hook = language.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple((kwargs["inputs_embeds"]).shape[:2])), with_kwargs=True
+    )
+    questions = ["Real?", "Is it a real face?", "Fake?"]
+    asked = [[mllm.prompt(question) for question in questions]] * 2
+    TransformersEngine(mllm, GenerationSettings(max_new_tokens=3)).generate(pictures(2), asked)
+    hook.remove()
+    ids = [mllm.prompt_ids(prompt) for prompt in asked[0]]
+    start = max(place for place, token in enumerate(ids[0]) if token == mllm.image_token_id) + 1
+    assert shapes[0] == (2, start)
+    assert shapes[1] == (6, max(map(len, ids)) - start)
+    assert all(shape == (6, 1) for shape in shapes[2:])
+
+
+def test_prompts_that_differ_before_the_picture_are_refused(mllm: Mllm) -> None:
+    prompt = mllm.prompt("Real?")
+    with pytest.raises(ValueError, match="differ before the picture"):
+        TransformersEngine(mllm, GenerationSettings()).generate(pictures(1), [[prompt, f"Look. {prompt}"]])
+
+
 def test_models_of_another_layout_go_through_their_own_processor(mllm: Mllm) -> None:
     class Other(TransformersEngine):
-        _encoded_once = TransformersEngine._encoded_per_prompt
+        _prefilled = TransformersEngine._encoded_per_prompt
 
     settings = GenerationSettings(max_new_tokens=12)
     images, asked = pictures(4), prompts(mllm, 4)
