@@ -145,10 +145,11 @@ def _item(key: str, value: Any, images: Path, has_types: bool, file: Path) -> It
         raise InputError(
             f'{file}: {key!r}: the label must be "real" or "fake" (or one of them and a type), got {value!r}'
         )
-    if has_types and label == "fake" and not (isinstance(forgery_type, str) and forgery_type.strip()):
-        raise InputError(f"{file}: {key!r}: the forgery type must be a text, got {forgery_type!r}")
-    if has_types and label == "fake" and forgery_type.strip().lower() == "none":
-        raise InputError(f'{file}: {key!r}: a fake has a forgery type, "None" is for real pictures')
+    if has_types and label == "fake":
+        if not (isinstance(forgery_type, str) and forgery_type.strip()):
+            raise InputError(f"{file}: {key!r}: the forgery type must be a text, got {forgery_type!r}")
+        if forgery_type.strip().lower() == "none":
+            raise InputError(f'{file}: {key!r}: a fake has a forgery type, "None" is for real pictures')
     try:
         path = inside(images, key)
     except InputError as error:

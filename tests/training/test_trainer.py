@@ -142,7 +142,9 @@ def test_borrowed_statistics_are_for_training_alone(data: Path, tmp_path: Path) 
     for module in run.model.modules():  # so that nothing else is drawn
         if isinstance(module, torch.nn.Dropout):
             module.eval()
-    assert loss() != pytest.approx(plain, abs=1e-6)
+    torch.manual_seed(0)
+    # Of two pictures every other draw pairs each with itself.
+    assert max(abs(loss() - plain) for _ in range(8)) > 1e-3
 
 
 @pytest.mark.parametrize(
