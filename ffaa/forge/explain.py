@@ -30,6 +30,7 @@ _OPERATIONS: Mapping[str, str] = {
     "blurred": "blurred, with less detail than the rest",
     "recoloured": "recoloured, apart from the tone beside",
     "smoothed": "smoothed, with the fine grain wiped away",
+    "liquified": "liquified, dragging the skin beside along",
     "smile": "drawn up at the corners",
     "frown": "drawn down at the corners",
     "widened eyes": "widened between the lids",

@@ -64,6 +64,12 @@ class Strengths:
     """Hue shift of a recoloured part, either sign."""
     smoothing: int = 2
     """Passes of the bilateral filter over smoothed skin."""
+    liquify_share: float = 0.0
+    """Share of edits of one region, skin apart, that push points of it about instead."""
+    push: Range = (0.07, 0.2)
+    """How far such a point is pushed, in eye distances."""
+    brush: Range = (0.25, 0.55)
+    """How far around it the push is felt, in eye distances."""
     expression: Range = (0.10, 0.18)
     """Displacement of mouth corners or lids in eye distances."""
 

@@ -12,13 +12,15 @@ from numpy.random import default_rng
 from ffaa.forge.faces import Pixels, SourceFace
 from ffaa.forge.forgery import Forgery, Kind, Strengths
 from ffaa.forge.one_region import OPERATIONS, change_expression, edit_region
-from ffaa.forge.regions import EDITABLE, hulls_of, region_mask
+from ffaa.forge.regions import EDITABLE, eye_distance, hulls_of, region_mask
 from ffaa.types import InputError
+
+LIQUIFIED = Strengths(liquify_share=0.5)
 
 
 def _with_operation(face: SourceFace, region: str, operation: str) -> Forgery:
     for seed in range(60):
-        forgery = edit_region(face, Strengths(), default_rng(seed), region=region)
+        forgery = edit_region(face, LIQUIFIED, default_rng(seed), region=region)
         if forgery.artefacts["operation"] == operation:
             return forgery
     raise AssertionError(f"no {operation} {region} in 60 draws")
@@ -67,7 +69,7 @@ def test_every_operation_occurs_and_skin_is_smoothed(face: SourceFace) -> None:
 
 def test_the_same_seed_gives_the_same_edit(face: SourceFace) -> None:
     for forge in (edit_region, change_expression):
-        first, again = (forge(face, Strengths(), default_rng(9)) for _ in range(2))
+        first, again = (forge(face, LIQUIFIED, default_rng(9)) for _ in range(2))
         assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.mask, again.mask)
         assert (first.regions, first.artefacts) == (again.regions, again.artefacts)
 
@@ -89,6 +91,37 @@ def test_enlarged_parts_grow_and_shrunk_parts_shrink(region: str, colour_face: S
     area = {op: _with_operation(marked, region, op).pixels.astype(float).sum() for op in ("enlarged", "shrunk")}
     before = marked.pixels.astype(float).sum()
     assert area["enlarged"] > 1.2 * before and area["shrunk"] < before / 1.2
+
+
+@pytest.mark.parametrize("region", ["eyes", "eyebrows", "nose", "mouth"])
+@pytest.mark.parametrize("seed", range(4))
+def test_liquified_points_move_about_as_far_as_asked_and_within_the_mask(
+    region: str, seed: int, colour_face: SourceFace
+) -> None:
+    """On two ramps, pixels tell where they came from; pushes that overlap add up."""
+    height, width = colour_face.pixels.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    ramps = [np.repeat((axis * 240 // max(height, width))[..., None], 3, axis=2) for axis in (rows, columns)]
+    always = replace(LIQUIFIED, liquify_share=1.0)
+    down, along = (
+        edit_region(replace(colour_face, pixels=ramp.astype(np.uint8)), always, default_rng(seed), region=region)
+        for ramp in ramps
+    )
+    shift = np.hypot(*(f.pixels[..., 0].astype(float) - r[..., 0] for f, r in zip((down, along), ramps, strict=True)))
+    distance = eye_distance(colour_face.points) * 240 / max(height, width)
+    assert down.artefacts == {"operation": "liquified"} and down.regions == (region,)
+    assert 0.5 * always.push[0] * distance < shift.max() < 4 * always.push[1] * distance
+    assert shift[down.mask < 1e-4].max() <= 2 and (shift[_core(region, colour_face)] > 1).any()
+
+
+def test_no_part_is_liquified_unless_a_recipe_asks(face: SourceFace) -> None:
+    """And nothing is drawn for it: the frozen recipes' pictures stay what they are."""
+    asked = replace(LIQUIFIED, liquify_share=1e-9)
+    drawn = [
+        [edit_region(face, strengths, default_rng(seed), region="nose").artefacts["operation"] for seed in range(30)]
+        for strengths in (Strengths(), asked)
+    ]
+    assert "liquified" not in drawn[0] and drawn[0] != drawn[1]
 
 
 def _detail(pixels: Pixels, where: np.ndarray) -> float:
