@@ -80,6 +80,8 @@ def parse(
     arguments = _config_first(_spell_out_switches(sys.argv[1:] if argv is None else argv, _switch_flags(config_class)))
     try:
         namespace = parser.parse_args(arguments)
+        if positional:
+            _fill_in(namespace, positional)
         if positional and get_origin(get_type_hints(config_class)[positional]) is tuple:
             namespace[positional] = tuple(namespace[positional])
         return _instance(config_class, parser, namespace)
@@ -165,6 +167,17 @@ def _parser(cls: type, prog: str, description: str, positional: str | None) -> j
         if switches.intersection(action.option_strings):
             action.metavar = "{0,1}"
     return parser
+
+
+def _fill_in(namespace: jsonargparse.Namespace, positional: str) -> None:
+    """Take the arguments without a flag from ``--config`` where the command line has none: argparse does not."""
+    if namespace[positional]:
+        return
+    for file in namespace.get("config") or []:
+        values = read_yaml(str(file)).get(positional)
+        if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+            raise InputError(f"{file}: {positional} is a list of texts, not {values!r}")
+        namespace[positional] = values or namespace[positional]
 
 
 def _field_help(cls: type, name: str) -> str:

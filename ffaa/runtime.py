@@ -203,7 +203,8 @@ def to_plain(obj: object) -> Any:
 def config_hash(obj: object) -> str:
     """The first 8 hex digits of the sha256 of ``obj`` as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(to_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    # Names of files need not be text: what is not comes as lone surrogates.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:

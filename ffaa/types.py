@@ -5,6 +5,7 @@ Polarity, everywhere inside: 1 = fake, and ``score`` = P(fake) in [0, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -115,6 +116,25 @@ class Analysis:
         if len(self.answers) < 2:
             return None
         return "easy" if len({answer.verdict for answer in self.answers}) == 1 else "hard"
+
+    @property
+    def nonsense(self) -> str | None:
+        """The first of its numbers that is none (overflown weights make them), named; None when all are sound."""
+        numbers: dict[str, Sequence[float | None]] = {
+            "score": (self.score,),
+            "match score": self.match_scores or (),
+            "logit": tuple(logit for row in self.logits or () for logit in row),
+            "answer's score": tuple(answer.score for answer in self.answers),
+        }
+        return next(
+            (
+                f"the method's {name} is {value}"
+                for name, values in numbers.items()
+                for value in values
+                if value is not None and not math.isfinite(value)
+            ),
+            None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict: every field, plus ``match_score`` and ``difficulty``."""

@@ -196,3 +196,12 @@ def test_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model_folder("fffa", "mini")
     with pytest.raises(InputError):
         model_folder("ffaa", "own")  # a folder is found by its path, not by its name alone
+
+
+def test_arguments_without_a_flag_may_stand_in_the_config_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("images: [a.jpg, b.jpg]\ncrop: true\n")
+    assert read("--config", str(file)).images == ("a.jpg", "b.jpg")
+    assert read("--config", str(file), "c.jpg").images == ("c.jpg",)
+    file.write_text("crop: true\n")
+    assert read("--config", str(file)).images == ()

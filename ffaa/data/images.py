@@ -34,6 +34,7 @@ _DECODER_ERRORS = (
     TypeError,
     ArithmeticError,
     EOFError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )

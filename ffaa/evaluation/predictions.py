@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ffaa.types import InputError, Verdict
+from ffaa.types import Hypothesis, InputError, Verdict
 
 
 class LineWriter:
@@ -101,7 +101,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def _read_line(row: bytes, where: str) -> dict[str, Any]:
     try:
         line = json.loads(row)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON") from error
     needed = {"id", "label", "status"}
     if isinstance(line, dict) and line.get("status") == "ok":
@@ -114,6 +114,20 @@ def _read_line(row: bytes, where: str) -> dict[str, Any]:
     return line
 
 
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_answer(answer: Mapping[str, Any]) -> bool:
+    return (
+        answer.get("verdict") in tuple(Verdict)
+        and answer.get("hypothesis") in tuple(Hypothesis)
+        and isinstance(answer.get("finished"), bool)
+        and "score" in answer
+        and (answer["score"] is None or _is_share(answer["score"]))
+    )
+
+
 def _wrong_field(line: Mapping[str, Any]) -> str | None:
     """The first field that holds what no run writes; None where all are sound."""
     verdicts = tuple(Verdict)
@@ -124,12 +138,10 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
     }
     if line["status"] == "ok":
         score, chosen, answers = line["score"], line["chosen"], line["answers"]
-        listed = isinstance(answers, list) and all(
-            isinstance(a, dict) and a.get("verdict") in verdicts for a in answers
-        )
+        listed = isinstance(answers, list) and all(isinstance(a, dict) and _is_answer(a) for a in answers)
         sound |= {
             "verdict": line["verdict"] in verdicts,
-            "score": isinstance(score, int | float) and 0 <= score <= 1,
+            "score": _is_share(score),
             "answers": listed and bool(answers),
             "chosen": listed and isinstance(chosen, int) and 0 <= chosen < len(answers),
             "difficulty": line["difficulty"] in (None, "easy", "hard"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -271,8 +270,8 @@ def _analyse_block(method: Method, block: Sequence[Item], prepare: Prepare | Non
 
 def _line(item: Item, analysis: Analysis | None, error: str | None) -> dict[str, Any]:
     line = {"id": item.id, "label": item.label, "forgery_type": item.forgery_type}
-    if analysis is not None and not math.isfinite(analysis.score):
-        error = f"the method's score is {analysis.score}"
+    if analysis is not None:
+        error = error or analysis.nonsense
     if analysis is None or error is not None:
         return {**line, "status": "failed", "error": " ".join(str(error).split())}
     facts = to_plain(analysis.to_json())

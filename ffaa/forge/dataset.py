@@ -42,8 +42,14 @@ def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callab
     """Write ``imgs/``, ``masks/`` (small, grey) and ``pictures.jsonl`` into a new folder, whole or not at all.
 
     ``on_each`` is called after every picture; what it returns is ignored.
+
+    Raises:
+        InputError: the folder holds something that was not built here; it is left alone.
     """
     partial = folder.with_name(folder.name + ".partial")
+    for place, mark in ((folder, PICTURES), (partial, "imgs")):
+        if place.exists() and not (place / mark).exists() and (not place.is_dir() or any(place.iterdir())):
+            raise InputError(f"{place} holds something else than a built set: give another folder, or empty it")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "imgs").mkdir(parents=True)
     (partial / "masks").mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,14 @@ class ParameterGroup:
     """Peak learning rate."""
     weight_decay: float = 0.0
     """Decoupled weight decay; never applied to biases, norms and one-dimensional parameters."""
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise InputError(f"the pattern {self.pattern!r} of a group is no regular expression: {error}") from error
+        if not (0 <= self.lr < math.inf and 0 <= self.weight_decay < math.inf):
+            raise InputError(f"group {self.pattern!r}: lr and weight_decay must be numbers from 0 up")
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,25 @@ class StageConfig:
     """DeepSpeed configuration, a JSON file."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of this stage alone; the stage names those it knows."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation", "save_steps", "log_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise InputError(
+                f"max_steps must be at least 1, or -1 for as many as the epochs give, got {self.max_steps}"
+            )
+        if not 0 < self.epochs < math.inf:
+            raise InputError(f"epochs must be more than 0, got {self.epochs}")
+        if not 0 <= self.warmup_share < 1:
+            raise InputError(f"warmup_share must be from 0 to below 1, got {self.warmup_share}")
+        if not 0 < self.max_grad_norm:
+            raise InputError(f"max_grad_norm must be more than 0, got {self.max_grad_norm}")
+        if self.workers < 0:
+            raise InputError(f"workers must be 0 or more, got {self.workers}")
+        if self.dtype not in ("bfloat16", "float16", "float32"):
+            raise InputError(f"dtype must be bfloat16, float16 or float32, got {self.dtype!r}")
 
     def check_options(self, *known: str) -> None:
         """Raises InputError naming options that are not among ``known``, the stage's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +134,12 @@ def _analysed(method: Method, findings: Sequence[Finding], batch_size: int) -> I
     requests = [finding.request for finding in findings if finding.request is not None]
     analyses = iter([analysis for batch in _batches(requests, batch_size) for analysis in method.analyze(batch)])
     for finding in findings:
-        yield finding if finding.request is None else replace(finding, analysis=next(analyses))
+        if finding.request is None:
+            yield finding
+        else:
+            analysis = next(analyses)
+            sound = analysis.nonsense is None
+            yield replace(finding, analysis=analysis) if sound else replace(finding, error=analysis.nonsense)
 
 
 def _with_heat_maps(finding: Finding, method: Method, folder: Path | None, stem: str) -> Finding:
@@ -143,7 +149,12 @@ def _with_heat_maps(finding: Finding, method: Method, folder: Path | None, stem:
 
     explanation = method.explain(finding.request, finding.analysis)
     name = _face_name(stem, finding.face)
-    return replace(finding, heat_maps=tuple(save_heatmaps(finding.request.image, explanation, folder, name)))
+    try:
+        return replace(finding, heat_maps=tuple(save_heatmaps(finding.request.image, explanation, folder, name)))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return replace(finding, analysis=None, error=f"no heat map can be written for it: {error.strerror}")
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ffaa.metrics.detection import overall
@@ -46,7 +47,7 @@ def family(benchmark: str) -> str:
 def decisions_table(benchmark: str, summary: Mapping[str, Any], method: str) -> Table:
     """One row per way to decide on the same pictures, with 95 % intervals."""
     failed = f", {summary['n_failed']} failed" if summary["n_failed"] else ""
-    title = f"{benchmark}: {summary['n']} pictures ({summary['n_real']} real, {summary['n_fake']} fake{failed})"
+    title = f"{escape(benchmark)}: {summary['n']} pictures ({summary['n_real']} real, {summary['n_fake']} fake{failed})"
     table = _table(title, "decision")
     for key, name in DECISIONS.items():
         label = name.format(method=METHOD_TITLES.get(method, method))

@@ -43,7 +43,8 @@ def _printable(text: str) -> str:
 
 def format_finding(finding: Finding) -> str:
     """One face of one picture: its file, then the analysis or why there is none, with an empty line after it."""
-    title = str(finding.path) + (f" (face {finding.face} of {finding.faces})" if finding.faces > 1 else "")
+    path = _printable(str(finding.path).replace("\n", "\r"))
+    title = path + (f" (face {finding.face} of {finding.faces})" if finding.faces > 1 else "")
     if finding.analysis is None:
         return f"{title}\nfailed: {finding.error}\n"
     here = Path.cwd()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -9,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from ffaa.backbones.adapter import check_tensors
-from ffaa.config import dump_yaml
+from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import check_seed, pick_device, write_manifest
+from ffaa.runtime import check_seed, pick_device, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
 
 TRAINABLE_FILE = "trainable.safetensors"
+_MAY_DIFFER = {"max_steps", "epochs", "save_steps", "log_steps", "workers", "device", "output"}
+"""Options under which a training may go on although they were others before."""
 
 
 def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
@@ -94,20 +98,26 @@ def train(stage: Stage, config: StageConfig) -> Path:
     """Run a stage to its end, going on from the last checkpoint in ``config.output``; returns the folder of the result.
 
     Raises:
-        InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else.
+        InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else or made
+            under other options, a folder that cannot be made.
     """
     check_seed(config.seed)
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {config.output}: {error.strerror}") from error
+    last = last_whole_checkpoint(config.output / "checkpoints")
+    if last is not None:
+        _refuse_other_options(config)
     set_seed(config.seed)
+    arguments = training_arguments(config)
     run = stage.prepare(config)
-    trainer = StageTrainer(run, config, training_arguments(config))
-    config.output.mkdir(parents=True, exist_ok=True)
+    trainer = StageTrainer(run, config, arguments)
     count = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     log.info("stage %s: %d trainable parameters, %d samples", stage.name, count, len(run.train))  # type: ignore[arg-type]
-    checkpoints = config.output / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if trainer.is_world_process_zero():
         dump_yaml(config, config.output / "train.yaml")
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     if run.validation is not None:
         trainer.log(trainer.evaluate())
     if trainer.is_world_process_zero():
@@ -116,9 +126,38 @@ def train(stage: Stage, config: StageConfig) -> Path:
     return config.output
 
 
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder of them that was written to its end; one that a kill cut is passed over."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        try:
+            json.loads((path / TRAINER_STATE_NAME).read_text())  # written last
+            load_file(path / TRAINABLE_FILE)
+        except (OSError, ValueError, SafetensorError):
+            log.warning("%s was not written to its end and is passed over", path)
+            continue
+        return path
+    return None
+
+
+def _refuse_other_options(config: StageConfig) -> None:
+    """Raises InputError when the checkpoints in ``config.output`` were made under options that change the result."""
+    path = config.output / "train.yaml"
+    if not path.is_file():
+        return
+    before, now = to_plain(load_yaml(path, StageConfig)), to_plain(config)
+    for key in now.keys() - _MAY_DIFFER:
+        if before[key] != now[key]:
+            raise InputError(
+                f"{config.output} was trained with {key} = {before[key]}, not {now[key]}; give another --output"
+            )
+
+
 def training_arguments(config: StageConfig) -> TrainingArguments:
     """transformers' arguments for a stage: AdamW, cosine decay after a linear warm-up."""
     on_cpu = pick_device(config.device).type == "cpu"
+    if on_cpu and config.dtype == "float16":
+        raise InputError("float16 is for GPUs; on a CPU train in bfloat16 or float32")
     return TrainingArguments(
         output_dir=str(config.output / "checkpoints"),
         num_train_epochs=config.epochs,

@@ -63,6 +63,7 @@ def main() -> int:
     for name in wanted:
         if name not in splits:
             raise InputError(f"no recipe {name!r}{closest(name, list(splits))}")
+    for name in wanted:
         build(name, splits[name], options)
     return EXIT_DONE
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ffaa.assets import fetch
+from ffaa.config import parse
 from ffaa.data.images import open_image
 from ffaa.forge.library import PEOPLE
+from ffaa.runtime import EXIT_DONE, run_door
 
 SAME_PERSON = 0.42
 
@@ -32,7 +36,14 @@ def embeddings() -> dict[str, np.ndarray]:
     return found
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Options:
+    out: Path = PEOPLE
+    """File to write; the shipped list by default."""
+
+
+def main() -> int:
+    options = parse(Options, prog="find_same_people.py", description=__doc__ or "")
     vectors = embeddings()
     names = list(vectors)
     cosines = np.stack(list(vectors.values())) @ np.stack(list(vectors.values())).T
@@ -46,9 +57,10 @@ def main() -> None:
     for first, second in zip(*np.where(np.triu(cosines, 1) > SAME_PERSON), strict=True):
         root[find(int(second))] = find(int(first))
     people = {name: f"celeba-{names[find(index)]}" for index, name in enumerate(names)}
-    PEOPLE.write_text(json.dumps(people, indent=0) + "\n")
-    print(f"{len(people)} pictures of {len(set(people.values()))} people -> {PEOPLE}")
+    options.out.write_text(json.dumps(people, indent=0) + "\n")
+    print(f"{len(people)} pictures of {len(set(people.values()))} people -> {options.out}")
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    main()
+    run_door(main)

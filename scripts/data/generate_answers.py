@@ -17,7 +17,7 @@ from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records, write_records
 from ffaa.evaluation.predictions import mend
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door, seed_everything
-from ffaa.types import InputError
+from ffaa.types import InputError, Record
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class Options:
     """Answer everything anew."""
 
 
+def asked(options: Options) -> list[Record]:
+    """The records that are to be answered."""
+    if options.limit == 0 or options.limit < -1:
+        raise InputError(f"limit must be at least 1, or -1 for all, got {options.limit}")
+    records = read_records(options.data / "records.jsonl", files_must_exist=True)
+    return records[: options.limit if options.limit > 0 else None]
+
+
 def answer_all(options: Options) -> Path:
     """Generate what is still missing; returns the file with all triples."""
     from ffaa.backbones.adapter import load_mllm
@@ -60,7 +68,7 @@ def answer_all(options: Options) -> Path:
 
     if options.block_size < 1:
         raise InputError(f"block_size must be at least 1, got {options.block_size}")
-    records = read_records(options.data / "records.jsonl")[: options.limit if options.limit >= 0 else None]
+    records = asked(options)
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)
@@ -94,7 +102,7 @@ def main() -> int:
     from ffaa.methods.ffaa.triples import label_triples
 
     answers = {line["id"]: line["answers"] for line in map(json.loads, answer_all(options).read_text().splitlines())}
-    records = [record for record in read_records(options.data / "records.jsonl") if record.id in answers]
+    records = [record for record in asked(options) if record.id in answers]
     labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
     write_records(options.data / "answers.jsonl", labelled)
     print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / 'answers.jsonl'}")

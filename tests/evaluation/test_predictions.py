@@ -12,6 +12,9 @@ from ffaa.types import InputError
 LINES = [{"id": f"{i}.png", "label": "real", "status": "failed", "error": "no face é\u2028\udcff"} for i in range(3)]
 
 
+ANSWER: dict[str, object] = {"verdict": "real", "hypothesis": "none", "finished": True, "score": None}
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "predictions.jsonl"
@@ -123,10 +126,36 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
     line = {"id": "a", "label": "real", "status": "ok", "forgery_type": None, "verdict": "real", "score": 0.2,
-            "chosen": 0, "difficulty": "easy", "answers": [{"verdict": "real"}]}  # fmt: skip
+            "chosen": 0, "difficulty": "easy", "answers": [dict(ANSWER)]}  # fmt: skip
     file = tmp_path / "predictions.jsonl"
     file.write_text(json.dumps(line) + "\n")
     assert read_lines(file) == [line]
     file.write_text(json.dumps({**line, **wrong}) + "\n")
     with pytest.raises(InputError, match=f"line 1: not a prediction, {next(iter(wrong))} is"):
         read_lines(file)
+
+
+@pytest.mark.parametrize(
+    "change", [{"finished": None}, {"score": "high"}, {"score": 2}, {"hypothesis": "maybe"}, "score"]
+)
+def test_an_answer_that_no_run_writes_is_no_prediction(change: dict[str, object] | str, tmp_path: Path) -> None:
+    answer = dict(ANSWER)
+    line = {"id": "a", "label": "real", "status": "ok", "forgery_type": None, "verdict": "real", "score": 0.5}
+    line |= {"chosen": 0, "difficulty": None, "answers": [answer]}
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    assert len(read_lines(path)) == 1
+    if isinstance(change, str):
+        del answer[change]
+    else:
+        answer |= change
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(InputError, match="not a prediction, answers is"):
+        read_lines(path)
+
+
+def test_a_line_nested_too_deep_is_not_json(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("[" * 100_000 + "\n" + "{}\n")
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        read_lines(path)

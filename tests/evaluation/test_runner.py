@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,17 @@ def test_a_score_that_is_no_number_is_a_failure(benchmark_set: Benchmark, tmp_pa
     summary = run(Broken(), benchmark_set, tmp_path / "out", SETTINGS)
     assert summary["n_failed"] == 1
     assert lines_of(tmp_path / "out")["003.png"]["error"] == "the method's score is nan"
+
+
+def test_an_answer_s_score_that_is_no_number_is_a_failure_too(benchmark_set: Benchmark, tmp_path: Path) -> None:
+    class Broken(ToyMethod):
+        def _analysis(self, request: Request, shift: float) -> Analysis:
+            found = super()._analysis(request, shift)
+            first = replace(found.answers[0], score=float("inf"))
+            return replace(found, answers=(first, *found.answers[1:])) if request.id == "003.png" else found
+
+    assert run(Broken(), benchmark_set, tmp_path / "out", SETTINGS)["n_failed"] == 1
+    assert lines_of(tmp_path / "out")["003.png"]["error"] == "the method's answer's score is inf"
 
 
 def test_a_method_that_loses_a_picture_is_a_bug(benchmark_set: Benchmark, tmp_path: Path) -> None:

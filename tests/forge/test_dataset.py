@@ -71,3 +71,15 @@ def test_a_set_becomes_a_benchmark_of_the_published_layout(types: bool, tmp_path
     assert benchmark.has_types is types and [item.label for item in benchmark.items] == ["real", "fake"]
     labels = json.loads((tmp_path / "toy" / "toy.json").read_text())
     assert labels["00001.jpg"] == (["fake", "Attribute manipulation"] if types else "fake")
+
+
+@pytest.mark.parametrize("name", ["set", "set.partial"])
+def test_a_folder_of_something_else_is_left_alone(name: str, tmp_path: Path, grey_face: SourceFace) -> None:
+    (tmp_path / name / "photos").mkdir(parents=True)
+    (tmp_path / name / "photos" / "precious.jpg").write_text("mine")
+    with pytest.raises(InputError, match="holds something else"):
+        write_pictures(_pictures(grey_face), tmp_path / "set")
+    assert (tmp_path / name / "photos" / "precious.jpg").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    write_pictures(_pictures(grey_face), tmp_path / "empty")
+    assert len(read_pictures(tmp_path / "empty")) == 2

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ffaa.data.records import write_records
 from ffaa.methods import find_stage
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.training.trainer import StageTrainer, freeze, train, training_arguments
+from ffaa.training.trainer import StageTrainer, freeze, last_whole_checkpoint, train, training_arguments
 from ffaa.types import InputError, Record
 
 ANSWER = "Image description: a face.\nForgery reasoning: {0} of editing.\nAnalysis result: {1}\nForgery type: None"
@@ -173,3 +173,71 @@ def test_missing_projector_is_said(data: Path, tmp_path: Path) -> None:
 def test_unknown_stage_is_said() -> None:
     with pytest.raises(InputError, match="projector, mllm, mids"):
         find_stage("ffaa", "mlm")
+
+
+@pytest.mark.parametrize("torn", ["state", "tensors", "empty"])
+def test_a_checkpoint_cut_by_a_kill_is_passed_over(torn: str, data: Path, tmp_path: Path) -> None:
+    """The one before it is whole; what is left to do from there ends where an unbroken run ends."""
+    stage = find_stage("ffaa", "mllm")
+    whole = train(stage, mllm_config(data, tmp_path / "whole", max_steps=6))
+    cut = train(stage, mllm_config(data, tmp_path / "cut", max_steps=6))
+    (cut / "mllm" / "adapter_model.safetensors").unlink()
+    last = cut / "checkpoints" / "checkpoint-6"
+    if torn == "state":
+        (last / "trainer_state.json").write_text((last / "trainer_state.json").read_text()[:40])
+    elif torn == "tensors":
+        (last / "trainable.safetensors").write_bytes((last / "trainable.safetensors").read_bytes()[:500])
+    else:
+        for file in last.iterdir():
+            file.unlink()
+    found = last_whole_checkpoint(cut / "checkpoints")
+    assert found is not None and found.name == "checkpoint-4"
+    train(stage, mllm_config(data, cut, max_steps=6))
+    name = "mllm/adapter_model.safetensors"
+    ends = [load_file(folder / name) for folder in (whole, cut)]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_going_on_under_options_that_change_the_result_is_refused(data: Path, tmp_path: Path) -> None:
+    stage, out = find_stage("ffaa", "mllm"), tmp_path / "out"
+    train(stage, mllm_config(data, out, max_steps=2))
+    before = (out / "train.yaml").read_text()
+    for change, said in (({"batch_size": 2}, "batch_size = 4, not 2"), ({"seed": 1}, "seed = 0, not 1")):
+        with pytest.raises(InputError, match=said):
+            train(stage, replace(mllm_config(data, out, max_steps=4), **change))
+    assert (out / "train.yaml").read_text() == before
+    train(stage, mllm_config(data, out, max_steps=4))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0}, {"accumulation": -1}, {"epochs": 0.0}, {"epochs": -1.0}, {"max_steps": 0}, {"max_steps": -7},
+        {"warmup_share": 100.0}, {"warmup_share": -1.0}, {"max_grad_norm": -1.0}, {"workers": -1}, {"log_steps": 0},
+        {"save_steps": 0}, {"dtype": "auto"}, {"epochs": float("nan")},
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        StageConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_groups_that_mean_nothing_are_refused() -> None:
+    for pattern, lr in (("(", 1e-3), ("a", -1.0), ("a", float("nan"))):
+        with pytest.raises(InputError, match="regular expression|lr and weight_decay"):
+            ParameterGroup(pattern, lr)
+
+
+@pytest.mark.parametrize("slots", [5, {"(": 2}, {"face": 2}, {"(face)": "x"}, {"(face)": -1.0}, {"(a)": True}])
+def test_slots_that_mean_nothing_are_refused(slots: object, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="option slots"):
+        train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", options={"slots": slots}))
+
+
+def test_float16_needs_a_gpu_and_a_folder_must_be_to_be_made(data: Path, tmp_path: Path) -> None:
+    stage = find_stage("ffaa", "mllm")
+    with pytest.raises(InputError, match="float16 is for GPUs"):
+        train(stage, replace(mllm_config(data, tmp_path / "out"), dtype="float16"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot make the folder"):
+        train(stage, mllm_config(data, tmp_path / "file" / "out"))

@@ -298,6 +298,18 @@ def resize_and_crop(width: int, height: int, size: int) -> tuple[int, int, int, 
     return resized_width, resized_height, (resized_width - size) // 2, (resized_height - size) // 2
 
 
+_LONGEST = 16
+"""Sides as 1 to so many, beyond which a picture is cut before it is resized."""
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of a thin picture, three times as long as it is wide."""
+    side = min(image.size)
+    width, height = (min(length, 3 * side) for length in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 class MidsProcessor:
     """Turns upright RGB pictures and answer texts into the tensors that ``Mids.forward`` takes."""
 
@@ -309,7 +321,12 @@ class MidsProcessor:
         """One picture -> (3, S, S) float32: shortest side bicubic, centre crop, CLIP mean and standard deviation."""
         size = self.config.image_size
         width, height, left, top = resize_and_crop(image.width, image.height, size)
-        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        image = image.convert("RGB")
+        if max(width, height) > _LONGEST * size:
+            # A picture as thin as a thread would grow to gigabytes: of it, only about what is kept is resized.
+            image = _middle(image)
+            width, height, left, top = resize_and_crop(image.width, image.height, size)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
         pixels = np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
         if self.config.channel_order == "bgr":
             pixels = pixels[..., ::-1]

@@ -33,7 +33,7 @@ class MidsStage:
         dtype = pick_dtype(config.dtype, pick_device(config.device))
         # Before the model, which takes a while: what is missing is said at once.
         folders = [folder for folder in (config.data, config.validation) if folder is not None]
-        records = {folder: read_records(folder / ANSWERS_FILE) for folder in folders}
+        records = {folder: read_records(folder / ANSWERS_FILE, files_must_exist=True) for folder in folders}
         # What learns stays in float32 under autocast; frozen parts need not be cast at every step.
         model = build_mids(settings.mids, seed=config.seed).cast_frozen(dtype)
         processor = MidsProcessor(settings.mids, model.tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,9 @@ class ConversationDataset(Dataset[Conversation]):
     """The conversations of a folder's ``records.jsonl``: one question and one answer each."""
 
     def __init__(self, folder: Path) -> None:
-        self.conversations = [_conversation(record, folder) for record in read_records(folder / "records.jsonl")]
+        self.conversations = [
+            _conversation(record, folder) for record in read_records(folder / "records.jsonl", files_must_exist=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -155,6 +158,7 @@ class MllmStage:
 
     def prepare(self, config: StageConfig) -> StageRun:
         config.check_options("slots", "mixstyle")
+        slots = _slots(config.options.get("slots", {}))
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         # Before the model, which takes a while: what is missing is said at once.
         train = ConversationDataset(config.data)
@@ -170,12 +174,28 @@ class MllmStage:
         for parameter in peft_model.parameters():
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()
-        collate = AnswerCollator(mllm, config.options.get("slots", {}))
+        collate = AnswerCollator(mllm, slots)
 
         def save(folder: Path) -> None:
             save_adapter(peft_model, folder / "mllm")
 
         return StageRun(AnswerModel(peft_model, mixstyle), train, validation, collate, save)
+
+
+def _slots(value: object) -> dict[str, float]:
+    """The option ``slots``, checked: regular expressions with a group, each with a weight from 0 up."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"option slots maps regular expressions to weights, it is no {type(value).__name__}")
+    for pattern, weight in value.items():
+        try:
+            groups = re.compile(str(pattern)).groups
+        except re.error as error:
+            raise InputError(f"option slots: {pattern!r} is no regular expression: {error}") from error
+        if not groups:
+            raise InputError(f"option slots: {pattern!r} has no group (in parentheses) to weigh")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise InputError(f"option slots: the weight of {pattern!r} is a number from 0 up, not {weight!r}")
+    return {str(pattern): float(weight) for pattern, weight in value.items()}
 
 
 def load_projector(mllm: Mllm, path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -358,3 +359,13 @@ def test_frozen_parts_may_be_held_in_bf16_for_training_under_autocast() -> None:
         loss = model.train()(**inputs, labels=labels).loss
     loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("size", [(1, 300_000), (300_000, 2)])
+def test_a_picture_as_thin_as_a_thread_does_not_fill_the_memory(size: tuple[int, int]) -> None:
+    """Resized whole, its shorter side at 32 pixels, it would take a gigabyte."""
+    config = replace(TINY, image_size=32)
+    with patch.object(Image.Image, "resize", autospec=True, side_effect=Image.Image.resize) as resize:
+        pixels = MidsProcessor(config, None).image(Image.new("RGB", size, (200, 0, 0)))  # type: ignore[arg-type]
+    assert pixels.shape == (3, 32, 32) and pixels.std((1, 2)).max() < 1e-6
+    assert max(resize.call_args.args[1]) <= 16 * 32
