@@ -5,9 +5,11 @@ Only the standard library is imported at the top, so that ``--help`` and torch-f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -18,7 +20,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from importlib import metadata
@@ -114,7 +116,11 @@ def pick_device(name: str = "auto") -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # Of several processes on a machine each takes a GPU of its own.
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local % torch.cuda.device_count()) if local else torch.device("cuda")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise InputError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N")
@@ -227,6 +233,29 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)
     temporary.replace(target)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for one process. The system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: what is held.
+        name: of the file that stands for it; each name is a lock of its own.
+        wait: for another process to let go.
+
+    Raises:
+        InputError: another process holds it, and this one is not to wait.
+    """
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise InputError(f"another process is writing to {folder}") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def git_revision(root: Path = PROJECT_ROOT) -> str | None:

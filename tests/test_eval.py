@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import eval as eval_door
 import eval_llava
 from ffaa.evaluation.predictions import read_lines
-from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL
+from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, PROJECT_ROOT
 from ffaa.types import InputError
 from tests.evaluation.toy import make_benchmark
 
@@ -51,6 +53,23 @@ def test_the_published_command(roots: list[str], tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == out
     assert eval_door.main(["--score_only", str(folder)]) == EXIT_DONE
     assert capsys.readouterr().out == out
+
+
+def test_two_processes_make_the_result_of_one(roots: list[str], tmp_path: Path) -> None:
+    """By torchrun, with the real model of size tiny; the folder's name and every line but timings are the same."""
+    arguments = ["--benchmark=toy_one,toy_two", *TINY, "--block_size=2"]
+    assert eval_door.main([*arguments, *roots]) == EXIT_DONE
+    (tmp_path / "results").rename(tmp_path / "alone")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, "eval.py", *arguments, *roots], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("toy_one: 6 pictures") == done.stdout.count("toy_two: 4 pictures") == 1
+    alone = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").glob("*/*/[ps]*.json*"))
+    assert len(alone) == 4
+    for path in alone:
+        assert (tmp_path / "results" / path).read_bytes() == (tmp_path / "alone" / path).read_bytes()
 
 
 def test_each_option_that_matters_has_its_own_folder(roots: list[str], tmp_path: Path) -> None:

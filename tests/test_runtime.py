@@ -225,3 +225,14 @@ def test_seeds_make_draws_repeat() -> None:
 
 def test_a_hash_may_be_of_names_that_are_no_text() -> None:
     assert len({runtime.config_hash("caf\udce9.jpg"), runtime.config_hash("café.jpg")}) == 2
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with (
+        runtime.locked(tmp_path, ".lock"),
+        pytest.raises(InputError, match="another process"),
+        runtime.locked(tmp_path, ".lock"),
+    ):
+        raise AssertionError
+    with runtime.locked(tmp_path, ".lock"), runtime.locked(tmp_path, ".another"):
+        pass

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffaa.config import Switch, model_folder, read_yaml
 from ffaa.data.benchmark import Benchmark, load_benchmark
-from ffaa.evaluation.runner import RunSettings, data_fingerprint, face_cropper, read_config, rescore, run, select
+from ffaa.evaluation.cluster import Rank
+from ffaa.evaluation.result_folder import Job, RunSettings, read_config, rescore
+from ffaa.evaluation.runner import data_fingerprint, face_cropper, run_jobs, select
 from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, seed_everything
 from ffaa.types import InputError
 
@@ -81,6 +84,9 @@ class Result:
 def evaluate(config: EvalConfig) -> list[Result]:
     """Score each benchmark that the options name, going on where an earlier run stopped.
 
+    Several processes that a launcher started share the pictures; the last of them to end returns the results, the
+    others an empty list.
+
     Raises:
         InputError: an unknown benchmark, method or model, options that contradict each other, weights that do not
             load, or a result folder that cannot be gone on with. Nothing has been analysed then.
@@ -92,18 +98,25 @@ def evaluate(config: EvalConfig) -> list[Result]:
     loaded = {found.root: found for found in (_load(name, config, limit) for name in _names(config.benchmark))}
     if config.run is not None and not re.fullmatch(r"\w[\w.-]*", config.run):
         raise InputError(f"--run {config.run!r} is no plain folder name")
-    method, options = _load_method(config)
-    prepare = face_cropper(options["device"]) if config.crop else None
-    results = []
-    for benchmark in loaded.values():
-        facts = {**options, "benchmark": benchmark.name, "limit": limit, "data": data_fingerprint(benchmark)}
-        name = config.run or "-".join(
-            [config.method, options["model"], f"N{options['generate_num']}", config_hash([facts, config.block_size])]
-        )
-        folder = (config.result_root or PROJECT_ROOT / "results") / benchmark.name / name
-        settings = RunSettings(config=facts, block_size=config.block_size, fresh=config.fresh)
-        results.append(Result(benchmark.name, config.method, folder, run(method, benchmark, folder, settings, prepare)))
-    return results
+    rank = Rank.of_this_process()
+    method, options, device = _load_method(config)
+    jobs = [_job(benchmark, {**options, "limit": limit}, config) for benchmark in loaded.values()]
+    summaries = run_jobs(method, jobs, face_cropper(device) if config.crop else None, rank)
+    if summaries is None:
+        return []
+    return [
+        Result(job.benchmark.name, config.method, job.folder, summary)
+        for job, summary in zip(jobs, summaries, strict=True)
+    ]
+
+
+def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig) -> Job:
+    facts = {**options, "benchmark": benchmark.name, "data": data_fingerprint(benchmark)}
+    name = config.run or "-".join(
+        [config.method, options["model"], f"N{options['generate_num']}", config_hash([facts, config.block_size])]
+    )
+    folder = (config.result_root or PROJECT_ROOT / "results") / benchmark.name / name
+    return Job(benchmark, folder, RunSettings(config=facts, block_size=config.block_size, fresh=config.fresh))
 
 
 def _score_again(folder: Path) -> Result:
@@ -131,8 +144,8 @@ def _load(name: str, config: EvalConfig, limit: int) -> Benchmark:
     return select(load_benchmark(name, config.benchmark_root or PROJECT_ROOT / "benchmark"), limit)
 
 
-def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any]]:
-    """The method, and all that its analyses depend on, as it stands in a result's config."""
+def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any], str]:
+    """The method, all that its analyses depend on, as it stands in a result's config, and the device it is on."""
     if config.offline:
         os.environ.update(FFAA_OFFLINE="1", HF_HUB_OFFLINE="1")
     model_dir = model_folder(config.method, config.model)
@@ -162,8 +175,8 @@ def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any]]:
         "max_new_tokens": config.max_new_tokens,
         "seed": config.seed,
         "crop_margin": CROP_MARGIN if config.crop else None,
-        "device": str(device),
+        "device": device.type,
         "dtype": dtype,
         "fingerprint": method.fingerprint,
     }
-    return method, options
+    return method, options, str(device)

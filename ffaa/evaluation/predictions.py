@@ -6,11 +6,9 @@ the process leaves at most one torn line, at the end. :func:`mend` cuts that off
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -148,21 +146,3 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
             "forgery_type": line["forgery_type"] is None or isinstance(line["forgery_type"], str),
         }
     return next((name for name, good in sound.items() if not good), None)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process. The system lets go of it when the process ends, however it ends.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another process is writing to {folder}") from error
-        yield
-    finally:
-        os.close(handle)

@@ -20,7 +20,7 @@ from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import check_seed, pick_device, to_plain, write_manifest
+from ffaa.runtime import check_seed, locked, pick_device, rank, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -99,13 +99,18 @@ def train(stage: Stage, config: StageConfig) -> Path:
 
     Raises:
         InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else or made
-            under other options, a folder that cannot be made.
+            under other options, a folder that cannot be made or that another training is writing to.
     """
     check_seed(config.seed)
     try:
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {config.output}: {error.strerror}") from error
+    with locked(config.output, f".lock-{rank()}"):
+        return _train(stage, config)
+
+
+def _train(stage: Stage, config: StageConfig) -> Path:
     last = last_whole_checkpoint(config.output / "checkpoints")
     if last is not None:
         _refuse_other_options(config)

@@ -7,6 +7,7 @@ answer are dropped. Written in blocks: started again, it goes on where it stoppe
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ffaa.config import Switch, load_yaml, model_folder, parse
 from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records, write_records
 from ffaa.evaluation.predictions import mend
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door, seed_everything
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, locked, run_door, seed_everything
 from ffaa.types import InputError, Record
 
 
@@ -58,7 +59,7 @@ def asked(options: Options) -> list[Record]:
     return records[: options.limit if options.limit > 0 else None]
 
 
-def answer_all(options: Options) -> Path:
+def answer_all(options: Options, records: Sequence[Record]) -> Path:
     """Generate what is still missing; returns the file with all triples."""
     from ffaa.backbones.adapter import load_mllm
     from ffaa.backbones.generation import GenerationSettings, TransformersEngine
@@ -68,7 +69,6 @@ def answer_all(options: Options) -> Path:
 
     if options.block_size < 1:
         raise InputError(f"block_size must be at least 1, got {options.block_size}")
-    records = asked(options)
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)
@@ -101,8 +101,11 @@ def main() -> int:
     seed_everything(options.seed)
     from ffaa.methods.ffaa.triples import label_triples
 
-    answers = {line["id"]: line["answers"] for line in map(json.loads, answer_all(options).read_text().splitlines())}
-    records = [record for record in asked(options) if record.id in answers]
+    records = asked(options)
+    with locked(options.data, ".answering"):
+        triples = answer_all(options, records).read_text()
+    answers = {line["id"]: line["answers"] for line in map(json.loads, triples.splitlines())}
+    records = [record for record in records if record.id in answers]
     labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
     write_records(options.data / "answers.jsonl", labelled)
     print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / 'answers.jsonl'}")

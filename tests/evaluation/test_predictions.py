@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ffaa.evaluation.predictions import LineWriter, locked, mend, read_lines
+from ffaa.evaluation.predictions import LineWriter, mend, read_lines
 from ffaa.types import InputError
 
 LINES = [{"id": f"{i}.png", "label": "real", "status": "failed", "error": "no face é\u2028\udcff"} for i in range(3)]
@@ -108,13 +108,6 @@ def test_a_full_disk_leaves_whole_lines(path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_device_without_space() -> None:
     with LineWriter(Path("/dev/full")) as writer, pytest.raises(InputError, match="No space left on device"):
         writer.write({"id": "x"})
-
-
-def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(InputError, match="another process"), locked(tmp_path):
-        raise AssertionError
-    with locked(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from ffaa.data.benchmark import Benchmark, Item
-from ffaa.evaluation.predictions import locked, read_lines
-from ffaa.evaluation.runner import RunSettings, data_fingerprint, rescore, run, select
-from ffaa.runtime import PROJECT_ROOT
+from ffaa.evaluation.predictions import read_lines
+from ffaa.evaluation.result_folder import RunSettings, rescore
+from ffaa.evaluation.runner import data_fingerprint, run, select
+from ffaa.runtime import PROJECT_ROOT, locked
 from ffaa.types import Analysis, InputError, Request
 from tests.evaluation.toy import ToyMethod, make_benchmark
 
@@ -91,8 +92,8 @@ def test_only_missing_lines_are_added(benchmark_set: Benchmark, tmp_path: Path) 
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     benchmark = make_benchmark(tmp_path / "benchmark", 60)
     run(ToyMethod(), benchmark, tmp_path / "whole", RunSettings(config={"method": "toy"}, block_size=4))
-    killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.evaluation.toy", str(tmp_path / "benchmark"), str(killed), "0.03"]
+    killed = tmp_path / "runs" / "toy_set"
+    command = [sys.executable, "-m", "tests.evaluation.toy", str(tmp_path / "benchmark"), str(killed.parent), "0.03"]
     rng = random.Random(0)
     kills = 0
     for _ in range(3):
@@ -224,7 +225,7 @@ def test_a_method_that_loses_a_picture_is_a_bug(benchmark_set: Benchmark, tmp_pa
 
 def test_two_runs_do_not_share_a_folder(benchmark_set: Benchmark, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out"), pytest.raises(InputError, match="another process is writing"):
+    with locked(tmp_path / "out", ".lock-0"), pytest.raises(InputError, match="another process is writing"):
         run(ToyMethod(), benchmark_set, tmp_path / "out", RunSettings(config={}, fresh=True))
 
 
@@ -250,7 +251,7 @@ def test_metrics_are_made_again_without_torch(benchmark_set: Benchmark, tmp_path
     (tmp_path / "out" / "summary.json").unlink()
     assert rescore(tmp_path / "out") == summary
     code = (
-        "import sys; from pathlib import Path; from ffaa.evaluation.runner import rescore; "
+        "import sys; from pathlib import Path; from ffaa.evaluation.result_folder import rescore; "
         f"rescore(Path({str(tmp_path / 'out')!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)

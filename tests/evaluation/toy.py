@@ -14,7 +14,9 @@ from PIL import Image
 
 from ffaa.data.benchmark import Benchmark, load_benchmark, write_benchmark
 from ffaa.dialogue.answers import format_answer, parse
-from ffaa.evaluation.runner import RunSettings, run
+from ffaa.evaluation.cluster import Rank
+from ffaa.evaluation.result_folder import Job, RunSettings
+from ffaa.evaluation.runner import run_jobs
 from ffaa.types import Analysis, Hypothesis, Request, Verdict
 
 
@@ -68,10 +70,16 @@ def make_benchmark(root: Path, n: int, name: str = "toy_set", *, typed: bool = F
 
 
 def main() -> None:
-    """``toy.py BENCHMARK_ROOT OUT_DIR SECONDS_A_BLOCK``: one run, to be killed by the test."""
+    """``toy.py BENCHMARK_ROOT OUT_DIR SECONDS_A_BLOCK``: one rank of a run over all its benchmarks, to be killed."""
     root, out_dir, seconds = sys.argv[1:]
-    benchmark = load_benchmark("toy_set", Path(root))
-    run(ToyMethod(float(seconds)), benchmark, Path(out_dir), RunSettings(config={"method": "toy"}, block_size=4))
+    settings = RunSettings(config={"method": "toy"}, block_size=4)
+    jobs = [
+        Job(load_benchmark(folder.name, Path(root)), Path(out_dir) / folder.name, settings)
+        for folder in sorted(Path(root).iterdir())
+    ]
+    summaries = run_jobs(ToyMethod(float(seconds)), jobs, rank=Rank.of_this_process())
+    if summaries is not None:
+        print(f"reported {len(summaries)}")
 
 
 if __name__ == "__main__":

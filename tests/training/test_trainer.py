@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from ffaa.data.records import write_records
 from ffaa.methods import find_stage
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
+from ffaa.runtime import locked
 from ffaa.training.trainer import StageTrainer, freeze, last_whole_checkpoint, train, training_arguments
 from ffaa.types import InputError, Record
 
@@ -241,3 +242,10 @@ def test_float16_needs_a_gpu_and_a_folder_must_be_to_be_made(data: Path, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot make the folder"):
         train(stage, mllm_config(data, tmp_path / "file" / "out"))
+
+
+def test_two_trainings_do_not_share_a_folder(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out", ".lock-0"), pytest.raises(InputError, match="another process is writing"):
+        train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out"))
+    assert not (tmp_path / "out" / "train.yaml").exists()
