@@ -5,8 +5,6 @@ Started again, it goes on from the last checkpoint in its output folder.
 
 from __future__ import annotations
 
-import logging
-
 from ffaa.config import parse
 from ffaa.methods.stage_config import StageConfig
 from ffaa.runtime import EXIT_DONE, run_door
@@ -14,7 +12,6 @@ from ffaa.runtime import EXIT_DONE, run_door
 
 def main() -> int:
     config = parse(StageConfig, prog="train.py", description="Train one stage of one method.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     from ffaa.methods import find_stage
     from ffaa.training.trainer import train
 

@@ -14,13 +14,16 @@ fail() {
 
 # The first interpreter that is 3.11 or newer; the oldest first, since every dependency has wheels for it.
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3.14 python3 python; do
+    local candidate candidates=(python3.11 python3.12 python3.13 python3.14 python3 python)
+    # One that is named is taken or refused, never replaced by another.
+    if [[ -n "${PYTHON:-}" ]]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return
         fi
     done
+    if [[ -n "${PYTHON:-}" ]]; then fail "PYTHON=$PYTHON is no Python of 3.11 or newer"; fi
     fail "Python 3.11 or newer not found; install it, or name it: PYTHON=/path/to/python3 bash $0"
 }
 

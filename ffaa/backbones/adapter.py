@@ -122,7 +122,8 @@ def check_numbers(found: Mapping[str, torch.Tensor], source: Path | str) -> None
     Raises:
         InputError: naming the first few that do not.
     """
-    wrong = [name for name, one in sorted(found.items()) if not (one.is_floating_point() and one.isfinite().all())]
+    # As float32: for eight-bit numbers torch has no test of its own.
+    wrong = [n for n, one in sorted(found.items()) if not (one.is_floating_point() and one.float().isfinite().all())]
     if wrong:
         more = ", ..." if len(wrong) > NAMED_IN_ERRORS else ""
         raise InputError(f"{source} holds tensors of no finite numbers: {', '.join(wrong[:NAMED_IN_ERRORS])}{more}")
@@ -161,6 +162,8 @@ def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
             raise InputError(f"the checkpoint lacks {path}")
     try:
         values = json.loads(config_path.read_text(encoding="utf-8"))
+        if not _number(values, "lora_dropout", float, 0) < 1:
+            raise ValueError(f"lora_dropout is {values['lora_dropout']}, wanted below 1")
         settings = LoraConfig(
             r=_number(values, "r", int, 1),
             lora_alpha=_number(values, "lora_alpha", int, 0),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image, ImageOps
 from transformers import (
     AddedToken,
@@ -207,6 +208,10 @@ def _assemble(
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """Tower + fresh projector + language model, put together on the meta device: nothing is initialised twice."""
     vision = load_vision_tower(config.vision, config.image_size, seed)
+    layers, depth = config.vision_feature_layer, int(vision.config.num_hidden_layers)
+    chosen = [layers] if isinstance(layers, int) else layers
+    if not chosen or any(not -depth - 1 <= layer <= depth for layer in chosen):
+        raise InputError(f"vision_feature_layer is {layers}; the tower has layers 0 to {depth}, or from the end -1 on")
     language, tokenizer = _load_language(config.language)
     image_token_id = _add_image_token(language, tokenizer)
     patch_size = int(vision.config.patch_size)
@@ -273,7 +278,10 @@ def _load_language(source: str | dict[str, Any]) -> tuple[PreTrainedModel, PreTr
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         }
-        return AutoModelForCausalLM.from_config(LlamaConfig(**{**special, **source})), tokenizer
+        try:
+            return AutoModelForCausalLM.from_config(LlamaConfig(**{**special, **source})), tokenizer
+        except (ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
+            raise InputError(f"no language model is made of {source}: {_first_line(error)}") from error
     folder = resolve_source(source)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import processors
 from transformers import (
     AutoConfig,
@@ -66,7 +67,10 @@ def _encoder_class(config: PretrainedConfig) -> Any:
 
 def _random_encoder(values: Mapping[str, Any], seed: int) -> PreTrainedModel:
     settings = dict(values)
-    config = AutoConfig.for_model(settings.pop("model_type", "bert"), **settings)
+    try:
+        config = AutoConfig.for_model(settings.pop("model_type", "bert"), **settings)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"no text encoder is made of {dict(values)}: {str(error).splitlines()[0]}") from error
     if config.vocab_size < BYTE_VOCABULARY_SIZE:
         raise InputError(f"a random text encoder needs vocab_size >= {BYTE_VOCABULARY_SIZE}, got {config.vocab_size}")
     with torch.random.fork_rng(devices=[]):

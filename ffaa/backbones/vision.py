@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -38,7 +39,10 @@ def load_vision_tower(source: Source, image_size: int | None = None, seed: int =
     if isinstance(source, Mapping):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tower = CLIPVisionModel(CLIPVisionConfig(**source))
+            try:
+                tower = CLIPVisionModel(CLIPVisionConfig(**source))
+            except (ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
+                raise InputError(f"no image tower is made of {dict(source)}: {str(error).splitlines()[0]}") from error
     else:
         tower = _pretrained_tower(source)
     if image_size is not None:

@@ -146,3 +146,22 @@ def test_a_vocabulary_without_the_image_token_grows_by_its_mean(mllm: Mllm, tmp_
 def test_what_cannot_be_built_is_said(change: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         build_mllm(replace(TINY, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [[1, 9], [], 7, -9])
+def test_layers_that_the_tower_lacks_are_said(layers: int | list[int]) -> None:
+    with pytest.raises(InputError, match="vision_feature_layer"):
+        build_mllm(replace(TINY, vision_feature_layer=layers))
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("vision", {"hidden_size": 33, "num_attention_heads": 2}, "no image tower"),
+        ("language", {"hidden_size": -1}, "no language model"),
+    ],
+)
+def test_sizes_that_make_no_model_are_said(part: str, values: dict[str, int], message: str) -> None:
+    changed = {**getattr(TINY, part), **values}
+    with pytest.raises(InputError, match=message):
+        build_mllm(replace(TINY, **{part: changed}))
