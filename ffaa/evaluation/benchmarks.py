@@ -127,6 +127,9 @@ def _score_again(folder: Path) -> Result:
 
 
 def _limit(config: EvalConfig) -> int:
+    for name, value in (("eval_num", config.eval_num), ("limit", config.limit)):
+        if value < -1:
+            raise InputError(f"{name} must be at least 1, or -1 for all pictures, got {value}")
     given = {value for value in (config.eval_num, config.limit) if value >= 0}
     if len(given) > 1:
         raise InputError(f"--eval_num {config.eval_num} and --limit {config.limit} are one option and disagree")

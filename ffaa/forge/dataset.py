@@ -14,6 +14,7 @@ import cv2
 from ffaa.data.benchmark import write_benchmark
 from ffaa.forge.forgery import FORGERY_TYPES, Kind
 from ffaa.forge.recipe import Picture, Recipe
+from ffaa.runtime import locked
 from ffaa.types import InputError
 
 PICTURES = "pictures.jsonl"
@@ -44,26 +45,32 @@ def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callab
     ``on_each`` is called after every picture; what it returns is ignored.
 
     Raises:
-        InputError: the folder holds something that was not built here; it is left alone.
+        InputError: the folder holds something that was not built here, which is left alone; another process builds it.
     """
     partial = folder.with_name(folder.name + ".partial")
     for place, mark in ((folder, PICTURES), (partial, "imgs")):
         if place.exists() and not (place / mark).exists() and (not place.is_dir() or any(place.iterdir())):
             raise InputError(f"{place} holds something else than a built set: give another folder, or empty it")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "imgs").mkdir(parents=True)
-    (partial / "masks").mkdir()
-    with (partial / PICTURES).open("w") as lines:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent, f".{folder.name}.lock"):
+        shutil.rmtree(partial, ignore_errors=True)
+        _write_all(pictures, partial, on_each)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+
+def _write_all(pictures: Iterable[Picture], folder: Path, on_each: Callable[[], object]) -> None:
+    (folder / "imgs").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    with (folder / PICTURES).open("w") as lines:
         for picture in pictures:
             facts = picture_facts(picture)
-            (partial / facts["image"]).write_bytes(picture.shot.jpeg)
+            (folder / facts["image"]).write_bytes(picture.shot.jpeg)
             if facts["mask"]:
                 small = cv2.resize(picture.shot.mask, (_MASK_SIDE, _MASK_SIDE), interpolation=cv2.INTER_AREA)
-                cv2.imwrite(str(partial / facts["mask"]), (small * 255).round().astype("uint8"))
+                cv2.imwrite(str(folder / facts["mask"]), (small * 255).round().astype("uint8"))
             lines.write(json.dumps(facts) + "\n")
             on_each()
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def picture_facts(picture: Picture) -> dict[str, Any]:
@@ -90,12 +97,15 @@ def read_pictures(folder: Path) -> list[dict[str, Any]]:
     """The lines of a set's ``pictures.jsonl``.
 
     Raises:
-        InputError: the folder holds no such file.
+        InputError: the folder holds no such file, or a damaged one.
     """
     path = folder / PICTURES
     if not path.is_file():
         raise InputError(f"{folder} holds no {PICTURES}: it was not built yet")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): remove its folder and build it again") from error
 
 
 def label_benchmark(folder: Path, split: Split) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,9 +174,11 @@ def _unique_stems(files: Sequence[Path]) -> dict[Path, str]:
     """A name per file for what is written about it: its stem, numbered where several files share one."""
     stems: dict[Path, str] = {}
     taken: set[str] = set()
+    plain = {file.stem for file in files}
     for file in files:
         number, stem = 1, file.stem
-        while file not in stems and stem in taken:
+        # x_face2.jpg beside x.jpg: that name is for the second face of x.
+        while file not in stems and (stem in taken or re.sub(r"_face\d+$", "", stem) in plain - {stem}):
             number += 1
             stem = f"{file.stem}-{number}"
         taken.add(stem)

@@ -53,6 +53,8 @@ class Options:
 
 def asked(options: Options) -> list[Record]:
     """The records that are to be answered."""
+    if not 0 <= options.keep_equal <= 1:
+        raise InputError(f"keep_equal is a share from 0 to 1, got {options.keep_equal}")
     if options.limit == 0 or options.limit < -1:
         raise InputError(f"limit must be at least 1, or -1 for all, got {options.limit}")
     records = read_records(options.data / "records.jsonl", files_must_exist=True)

@@ -17,6 +17,7 @@ from ffaa.forge.faces import SourceFace
 from ffaa.forge.facts import measure
 from ffaa.forge.forgery import Kind
 from ffaa.forge.recipe import Picture, Recipe
+from ffaa.runtime import locked
 from ffaa.types import InputError
 
 RECIPE = Recipe(faces="orl_faces", people="free", counts={"real": 1, "local": 1})
@@ -60,7 +61,7 @@ def test_a_set_is_there_whole_or_not_at_all(tmp_path: Path, grey_face: SourceFac
     (tmp_path / "set" / "imgs" / "stale.jpg").touch()
     write_pictures(_pictures(grey_face)[:1], tmp_path / "set")
     assert [path.name for path in (tmp_path / "set" / "imgs").iterdir()] == ["00000.jpg"]
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["set"]
 
 
 @pytest.mark.parametrize("types", [False, True])
@@ -83,3 +84,17 @@ def test_a_folder_of_something_else_is_left_alone(name: str, tmp_path: Path, gre
     (tmp_path / "empty").mkdir()
     write_pictures(_pictures(grey_face), tmp_path / "empty")
     assert len(read_pictures(tmp_path / "empty")) == 2
+
+
+def test_a_damaged_list_of_pictures_is_said(tmp_path: Path, grey_face: SourceFace) -> None:
+    write_pictures(_pictures(grey_face), tmp_path / "set")
+    with (tmp_path / "set" / "pictures.jsonl").open("a") as lines:
+        lines.write('{"id": "x"\n')
+    with pytest.raises(InputError, match="is damaged"):
+        read_pictures(tmp_path / "set")
+
+
+def test_two_do_not_build_one_set(tmp_path: Path, grey_face: SourceFace) -> None:
+    with locked(tmp_path, ".set.lock"), pytest.raises(InputError, match="another process"):
+        write_pictures(_pictures(grey_face), tmp_path / "set")
+    assert not (tmp_path / "set").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,19 @@ def test_heat_maps_do_not_overwrite_one_another(tmp_path: Path, monkeypatch: pyt
     findings = Pictures([tmp_path / "1", tmp_path / "2"], all_faces=True).analyse(Explaining(), heat_maps=Path("out"))
     names = [path.name for one in findings for path in one.heat_maps]
     assert names == ["a_heat1.png", "a_face2_heat1.png", "a-2_heat1.png", "a-3_heat1.png"]
+
+
+def test_the_second_face_of_a_picture_and_a_file_of_that_name_have_names_of_their_own() -> None:
+    files = [Path("x.jpg"), Path("x_face2.jpg"), Path("y_face2.jpg"), Path("other/x.jpg")]
+    stems = pictures._unique_stems(files)
+    assert [stems[file] for file in files] == ["x", "x_face2-2", "y_face2", "x-2"]
+
+
+def test_numbers_that_are_none_are_a_failure(tmp_path: Path) -> None:
+    class Overflown(Recording):
+        def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
+            return [replace(found, score=float("nan")) for found in super().analyze(requests)]
+
+    given = [write(tmp_path / "a.png", 1), write(tmp_path / "b.png", 1)]
+    findings = list(Pictures(given).analyse(Overflown()))
+    assert [(one.analysis, one.error) for one in findings] == [(None, "the method's score is nan")] * 2
