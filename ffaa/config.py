@@ -82,8 +82,8 @@ def parse(
         namespace = parser.parse_args(arguments)
         if positional:
             _fill_in(namespace, positional)
-        if positional and get_origin(get_type_hints(config_class)[positional]) is tuple:
-            namespace[positional] = tuple(namespace[positional])
+            if get_origin(get_type_hints(config_class)[positional]) is tuple:
+                namespace[positional] = tuple(namespace[positional])
         return _instance(config_class, parser, namespace)
     except (jsonargparse.ArgumentError, InputError) as error:
         reason = _explain(error, parser)

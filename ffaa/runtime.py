@@ -235,6 +235,14 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     temporary.replace(target)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where it is missing. Raises InputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def locked(folder: Path, name: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder for one process. The system lets go of it when the process ends, however it ends.

@@ -162,12 +162,13 @@ def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
             raise InputError(f"the checkpoint lacks {path}")
     try:
         values = json.loads(config_path.read_text(encoding="utf-8"))
-        if not _number(values, "lora_dropout", float, 0) < 1:
-            raise ValueError(f"lora_dropout is {values['lora_dropout']}, wanted below 1")
+        dropout = _number(values, "lora_dropout", float, 0)
+        if not dropout < 1:
+            raise ValueError(f"lora_dropout is {dropout}, wanted below 1")
         settings = LoraConfig(
             r=_number(values, "r", int, 1),
             lora_alpha=_number(values, "lora_alpha", int, 0),
-            lora_dropout=_number(values, "lora_dropout", float, 0),
+            lora_dropout=dropout,
             bias="none",
             target_modules=LORA_TARGETS,
             modules_to_save=[PROJECTOR],

@@ -21,7 +21,7 @@ from ffaa.data.benchmark import Benchmark
 from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.predictions import mend, read_lines
 from ffaa.metrics.detection import summarize
-from ffaa.runtime import atomic_write_text, locked, to_plain, write_manifest
+from ffaa.runtime import atomic_write_text, locked, make_folder, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,7 @@ def hold(jobs: Sequence[Job], rank: Rank, held: contextlib.ExitStack) -> None:
         InputError: a folder cannot be made, or another process is writing to it.
     """
     for job in jobs:
-        try:
-            job.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the folder {job.folder}: {error.strerror}") from error
+        make_folder(job.folder)
         held.enter_context(locked(job.folder, f".lock-{rank.index}"))
 
 
@@ -116,7 +113,7 @@ def close(jobs: Sequence[Job]) -> list[dict[str, Any]] | None:
         if all((job.folder / SUMMARY).is_file() for job in jobs):
             return None
         for job in jobs:
-            if len(_done(job.folder)) < len(job.benchmark.items):
+            if len(_lines(job.folder)) < len(job.benchmark.items):
                 return None
         for job in jobs:
             _merge(job)
@@ -160,7 +157,7 @@ def _take_up(job: Job) -> set[str]:
         if cut := mend(path):
             log.info("%s: cut off a torn last line of %d bytes", path, cut)
     _merge(job)
-    done = _done(job.folder)
+    done = set(_lines(job.folder))
     if strange := sorted(done - {item.id for item in job.benchmark.items}):
         raise InputError(
             f"{job.folder / PREDICTIONS}: the picture {strange[0]!r} is not in the benchmark {job.benchmark.name}"
@@ -176,8 +173,9 @@ def _parts(folder: Path, name: str) -> list[Path]:
     return [path for path in (folder / name, *sorted(folder.glob(f"{stem}-[0-9]*{suffix}"))) if path.is_file()]
 
 
-def _done(folder: Path) -> set[str]:
-    return {line["id"] for path in _parts(folder, PREDICTIONS) for line in read_lines(path)}
+def _lines(folder: Path) -> dict[str, dict[str, Any]]:
+    """The lines of all parts by picture. One may stand in two, when a merge was cut after its result was written."""
+    return {line["id"]: line for path in _parts(folder, PREDICTIONS) for line in read_lines(path)}
 
 
 def _merge(job: Job) -> None:
@@ -186,8 +184,7 @@ def _merge(job: Job) -> None:
     predictions, timings = _parts(folder, PREDICTIONS), _parts(folder, TIMINGS)
     if not any(path != folder / PREDICTIONS for path in predictions):
         return
-    # A picture may stand in two files when a merge was cut after its result was written.
-    lines = {line["id"]: line for path in predictions for line in read_lines(path)}
+    lines = _lines(folder)
     order = [item.id for item in job.benchmark.items if item.id in lines]
     strange = lines.keys() - set(order)
     rows = [json.dumps(lines[id_], allow_nan=False) for id_ in (*order, *sorted(strange))]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ffaa.data.faces import FaceDetector, NoFaceError, crop_face
 from ffaa.data.images import find_images, open_image
 from ffaa.methods.base import Explains, Method
-from ffaa.runtime import pick_device
+from ffaa.runtime import make_folder, pick_device
 from ffaa.types import Analysis, Box, InputError, Request
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Pictures:
         if heat_maps is not None and not isinstance(method, Explains):
             raise InputError(f"method {method.name} has no heat maps")
         if heat_maps is not None:
-            _make_folder(heat_maps)
+            make_folder(heat_maps)
         detector = FaceDetector(pick_device(self.device)) if self.crop and method.needs_face else None
         stems = _unique_stems(self.files)
         for files in _batches(self.files, batch_size):
@@ -139,8 +139,8 @@ def _analysed(method: Method, findings: Sequence[Finding], batch_size: int) -> I
             yield finding
         else:
             analysis = next(analyses)
-            sound = analysis.nonsense is None
-            yield replace(finding, analysis=analysis) if sound else replace(finding, error=analysis.nonsense)
+            error = analysis.nonsense
+            yield replace(finding, error=error) if error else replace(finding, analysis=analysis)
 
 
 def _with_heat_maps(finding: Finding, method: Method, folder: Path | None, stem: str) -> Finding:
@@ -156,13 +156,6 @@ def _with_heat_maps(finding: Finding, method: Method, folder: Path | None, stem:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return replace(finding, analysis=None, error=f"no heat map can be written for it: {error.strerror}")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _face_name(name: str, face: int) -> str:

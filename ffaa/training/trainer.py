@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainingArguments, set_seed
@@ -20,7 +20,7 @@ from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import check_seed, locked, pick_device, rank, to_plain, write_manifest
+from ffaa.runtime import check_seed, locked, make_folder, pick_device, rank, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -102,10 +102,7 @@ def train(stage: Stage, config: StageConfig) -> Path:
             under other options, a folder that cannot be made or that another training is writing to.
     """
     check_seed(config.seed)
-    try:
-        config.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {config.output}: {error.strerror}") from error
+    make_folder(config.output)
     with locked(config.output, f".lock-{rank()}"):
         return _train(stage, config)
 
@@ -137,7 +134,8 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         try:
             json.loads((path / TRAINER_STATE_NAME).read_text())  # written last
-            load_file(path / TRAINABLE_FILE)
+            with safe_open(path / TRAINABLE_FILE, "pt"):  # reads the header, which knows how long the file is
+                pass
         except (OSError, ValueError, SafetensorError):
             log.warning("%s was not written to its end and is passed over", path)
             continue
@@ -151,8 +149,8 @@ def _refuse_other_options(config: StageConfig) -> None:
     if not path.is_file():
         return
     before, now = to_plain(load_yaml(path, StageConfig)), to_plain(config)
-    for key in now.keys() - _MAY_DIFFER:
-        if before[key] != now[key]:
+    for key in now:
+        if key not in _MAY_DIFFER and before[key] != now[key]:
             raise InputError(
                 f"{config.output} was trained with {key} = {before[key]}, not {now[key]}; give another --output"
             )

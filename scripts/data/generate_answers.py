@@ -50,13 +50,17 @@ class Options:
     fresh: Switch = False
     """Answer everything anew."""
 
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise InputError(f"block_size must be at least 1, got {self.block_size}")
+        if not 0 <= self.keep_equal <= 1:
+            raise InputError(f"keep_equal is a share from 0 to 1, got {self.keep_equal}")
+        if self.limit == 0 or self.limit < -1:
+            raise InputError(f"limit must be at least 1, or -1 for all, got {self.limit}")
+
 
 def asked(options: Options) -> list[Record]:
     """The records that are to be answered."""
-    if not 0 <= options.keep_equal <= 1:
-        raise InputError(f"keep_equal is a share from 0 to 1, got {options.keep_equal}")
-    if options.limit == 0 or options.limit < -1:
-        raise InputError(f"limit must be at least 1, or -1 for all, got {options.limit}")
     records = read_records(options.data / "records.jsonl", files_must_exist=True)
     return records[: options.limit if options.limit > 0 else None]
 
@@ -69,8 +73,6 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
     from ffaa.methods.ffaa.triples import generate_triples
     from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_folder
 
-    if options.block_size < 1:
-        raise InputError(f"block_size must be at least 1, got {options.block_size}")
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,6 @@ def test_layers_that_the_tower_lacks_are_said(layers: int | list[int]) -> None:
     ],
 )
 def test_sizes_that_make_no_model_are_said(part: str, values: dict[str, int], message: str) -> None:
-    changed = {**getattr(TINY, part), **values}
+    changed: Any = {**getattr(TINY, part), **values}
     with pytest.raises(InputError, match=message):
         build_mllm(replace(TINY, **{part: changed}))

@@ -133,7 +133,8 @@ def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, ob
 )
 def test_an_answer_that_no_run_writes_is_no_prediction(change: dict[str, object] | str, tmp_path: Path) -> None:
     answer = dict(ANSWER)
-    line = {"id": "a", "label": "real", "status": "ok", "forgery_type": None, "verdict": "real", "score": 0.5}
+    line: dict[str, object] = {"id": "a", "label": "real", "status": "ok", "forgery_type": None}
+    line |= {"verdict": "real", "score": 0.5}
     line |= {"chosen": 0, "difficulty": None, "answers": [answer]}
     path = tmp_path / "predictions.jsonl"
     path.write_text(json.dumps(line) + "\n")

@@ -205,7 +205,7 @@ def test_going_on_under_options_that_change_the_result_is_refused(data: Path, tm
     before = (out / "train.yaml").read_text()
     for change, said in (({"batch_size": 2}, "batch_size = 4, not 2"), ({"seed": 1}, "seed = 0, not 1")):
         with pytest.raises(InputError, match=said):
-            train(stage, replace(mllm_config(data, out, max_steps=4), **change))
+            train(stage, replace(mllm_config(data, out, max_steps=4), **change))  # type: ignore[arg-type]
     assert (out / "train.yaml").read_text() == before
     train(stage, mllm_config(data, out, max_steps=4))
 

@@ -320,13 +320,11 @@ class MidsProcessor:
     def image(self, image: Image.Image) -> Tensor:
         """One picture -> (3, S, S) float32: shortest side bicubic, centre crop, CLIP mean and standard deviation."""
         size = self.config.image_size
-        width, height, left, top = resize_and_crop(image.width, image.height, size)
-        image = image.convert("RGB")
-        if max(width, height) > _LONGEST * size:
+        if max(image.size) > _LONGEST * min(image.size):
             # A picture as thin as a thread would grow to gigabytes: of it, only about what is kept is resized.
             image = _middle(image)
-            width, height, left, top = resize_and_crop(image.width, image.height, size)
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        width, height, left, top = resize_and_crop(image.width, image.height, size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
         pixels = np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
         if self.config.channel_order == "bgr":
             pixels = pixels[..., ::-1]

@@ -366,6 +366,6 @@ def test_a_picture_as_thin_as_a_thread_does_not_fill_the_memory(size: tuple[int,
     """Resized whole, its shorter side at 32 pixels, it would take a gigabyte."""
     config = replace(TINY, image_size=32)
     with patch.object(Image.Image, "resize", autospec=True, side_effect=Image.Image.resize) as resize:
-        pixels = MidsProcessor(config, None).image(Image.new("RGB", size, (200, 0, 0)))  # type: ignore[arg-type]
+        pixels = MidsProcessor(config, None).image(Image.new("RGB", size, (200, 0, 0)))
     assert pixels.shape == (3, 32, 32) and pixels.std((1, 2)).max() < 1e-6
     assert max(resize.call_args.args[1]) <= 16 * 32
