@@ -59,10 +59,10 @@ def _record(picture: Mapping[str, Any], wording: Wording, settings: Conversation
         forgery_type=picture["forgery_type"],
         group=picture["person"],
         conversations=({"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}),
-        source_image=picture["source"],
         masks=(picture["mask"],) if picture["mask"] else (),
         regions=picture["regions"],
-        extra={"kind": picture["kind"], "hypothesis": hypothesis.value},
+        # Not `source_image`: the photograph is named by its place in an asset and is no file beside the records.
+        extra={"kind": picture["kind"], "hypothesis": hypothesis.value, "source": picture["source"]},
     )
 
 

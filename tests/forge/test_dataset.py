@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from ffaa.data.benchmark import load_benchmark
+from ffaa.data.records import read_records, write_records
 from ffaa.forge.camera import Camera, shoot
+from ffaa.forge.conversations import ConversationSettings, write_conversations
 from ffaa.forge.dataset import Split, label_benchmark, picture_facts, read_pictures, write_pictures
+from ffaa.forge.explain import Wording
 from ffaa.forge.faces import SourceFace
 from ffaa.forge.facts import measure
 from ffaa.forge.forgery import Kind
@@ -45,6 +48,17 @@ def test_what_is_written_is_read_back(tmp_path: Path, grey_face: SourceFace) -> 
     assert (tmp_path / "set" / real["image"]).read_bytes() == pictures[0].shot.jpeg
     mask = cv2.imread(str(tmp_path / "set" / fake["mask"]), cv2.IMREAD_GRAYSCALE)
     assert mask is not None and mask.mean() / 255 == pytest.approx(pictures[1].shot.mask.mean(), abs=0.01)
+
+
+def test_training_finds_every_file_that_the_records_of_a_set_name(
+    tmp_path: Path, grey_face: SourceFace, wording: Wording
+) -> None:
+    write_pictures(_pictures(grey_face), tmp_path)
+    write_records(
+        tmp_path / "records.jsonl", write_conversations(read_pictures(tmp_path), wording, ConversationSettings())
+    )
+    records = read_records(tmp_path / "records.jsonl", files_must_exist=True)
+    assert [record.label for record in records] == ["real", "fake"]
 
 
 def test_a_set_is_there_whole_or_not_at_all(tmp_path: Path, grey_face: SourceFace) -> None:
