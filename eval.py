@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ffaa.config import parse
-from ffaa.evaluation.benchmarks import EvalConfig, Result, evaluate
+from ffaa.evaluation.benchmarks import EvalConfig, Result, evaluate, generate
 from ffaa.reporting.tables import benchmarks_table, decisions_table, family, group_lines, make_console, spread_line
 from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, run_door
+from ffaa.types import Mode
 
 
 def report(results: Sequence[Result]) -> int:
@@ -32,10 +34,32 @@ def report(results: Sequence[Result]) -> int:
     return EXIT_PARTIAL if n_failed else EXIT_DONE
 
 
+def report_answers(answered: int, failed: int, file: Path) -> int:
+    """Say what was written; returns the exit code."""
+    console = make_console()
+    size = file.stat().st_size / 1e6 if file.is_file() else 0.0
+    console.print(
+        f"answers to {answered} pictures are kept in {file} ({size:.2f} MB)",
+        markup=False,
+        soft_wrap=True,
+        highlight=False,
+    )
+    if failed:
+        console.print(f"{failed} pictures cannot be used; --mode score says why", markup=False)
+    return EXIT_PARTIAL if failed else EXIT_DONE
+
+
+def run(config: EvalConfig) -> int:
+    """Do what the options ask for; returns the exit code."""
+    if Mode(config.mode) is Mode.GENERATE:
+        return report_answers(*generate(config))
+    return report(evaluate(config))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the evaluation that the command line asks for."""
     config = parse(EvalConfig, argv, prog="eval.py", description="Evaluate a method on benchmarks.")
-    return report(evaluate(config))
+    return run(config)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from eval import report
+from eval import run
 from ffaa.config import parse
-from ffaa.evaluation.benchmarks import EvalConfig, ScoringOptions, evaluate
+from ffaa.evaluation.benchmarks import EvalConfig, ScoringOptions
 from ffaa.runtime import run_door
 
 PUBLISHED_NAMES = {"llava-mistral-7b": "mistral"}
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(LlavaConfig, argv, prog="eval_llava.py", description="Evaluate the language model alone.")
     shared = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "model_name"}
     model = PUBLISHED_NAMES.get(options.model_name, options.model_name)
-    return report(evaluate(EvalConfig(method="llava", model=model, **shared)))
+    return run(EvalConfig(method="llava", model=model, **shared))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The console script ``ffaa``: ``ffaa train|eval|infer|assets ...`` runs the program of that name.
+"""The console script ``ffaa``: ``ffaa train|eval|infer|assets|answers ...`` runs the program of that name.
 
 The programs themselves are the files at the project's root, so that ``python eval.py ...`` and ``ffaa eval ...`` are
 one and the same.
@@ -17,6 +17,7 @@ PROGRAMS = {
     "eval": "eval.py",
     "infer": "inference.py",
     "assets": "ffaa.assets",
+    "answers": "scripts/answers.py",
 }
 
 _USAGE = f"""usage: ffaa {"|".join(PROGRAMS)} [options]
@@ -25,6 +26,7 @@ _USAGE = f"""usage: ffaa {"|".join(PROGRAMS)} [options]
   eval    score a method on benchmarks:   ffaa eval --benchmark free_ma --model mini
   infer   analyse pictures:               ffaa infer photo.jpg --crop 1
   assets  weights and faces by name:      ffaa assets list
+  answers answers that evaluations kept:  ffaa answers --clear all
 
 `ffaa PROGRAM --help` tells the options of each.
 """

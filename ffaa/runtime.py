@@ -158,6 +158,17 @@ def _cpu_has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def free_memory(device: str) -> int:
+    """Bytes that a device (``cpu``, ``cuda`` or ``cuda:N``) can still give."""
+    if device != "cpu":
+        import torch
+
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's bytes.
 

@@ -34,6 +34,16 @@ class Hypothesis(StrEnum):
     FAKE = "fake"
 
 
+class Mode(StrEnum):
+    """What of a method is loaded and used."""
+
+    ALL = "all"
+    GENERATE = "generate"
+    """The language model alone, whose answers are kept."""
+    SCORE = "score"
+    """What judges, on answers that were kept."""
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle in pixels of the upright picture: left, top, right, bottom (right and bottom exclusive)."""
@@ -62,6 +72,18 @@ class Request:
     region: str | None = None
     box: Box | None = None
     history: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class GeneratedText:
+    """One answer as it comes out of a language model.
+
+    ``finished``: it ended by itself; ``score``: P(fake) at the verdict token, None without a verdict.
+    """
+
+    text: str
+    finished: bool
+    score: float | None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test is one process of one: a launcher's variables around the test run are none of its business."""
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test is one process of one, whatever launched it, and knows no answers but its own."""
+    monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "kept-answers"))
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FFAA_SMOKE"):
         monkeypatch.delenv(name, raising=False)

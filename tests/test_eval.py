@@ -55,9 +55,66 @@ def test_the_published_command(roots: list[str], tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == out
 
 
+def test_answers_are_generated_once_and_scored_apart(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--benchmark=toy_one,toy_two", *TINY, *roots]
+    assert eval_door.main([*arguments, "--cache=0"]) == EXIT_DONE
+    (tmp_path / "results").rename(tmp_path / "without")
+    with pytest.raises(InputError, match="no kept answers of this language model to '000.png'"):
+        eval_door.main([*arguments, "--mode=score"])
+    assert eval_door.main([*arguments, "--mode=generate"]) == EXIT_DONE
+    assert "answers to 10 pictures are kept in" in capsys.readouterr().out
+
+    def loads(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the language model was loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ffaa.methods.ffaa.method.load_trained_mllm", loads)
+        assert eval_door.main([*arguments, "--mode=score"]) == EXIT_DONE
+    for name in ("toy_one", "toy_two"):
+        (without,), (scored,) = ((tmp_path / place / name).iterdir() for place in ("without", "results"))
+        assert without.name == scored.name
+        for one, other in zip(predictions(without), predictions(scored), strict=True):
+            assert one["answers"] == other["answers"] and one["chosen"] == other["chosen"]
+            assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+    # Another selector, or another number of answers, is judged from the same answers.
+    assert eval_door.main([*arguments, "--mode=score", "--generate_num=2"]) == EXIT_DONE
+    with pytest.raises(InputError, match="no kept answers"):
+        eval_door.main([*arguments, "--mode=score", "--max_new_tokens=7"])
+
+
+def test_the_language_model_alone_has_modes_too(roots: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--benchmark=toy_two", "--model_name=tiny", "--dtype=float32", "--max_new_tokens=6", *roots]
+    assert eval_llava.main([*arguments, "--mode=generate"]) == EXIT_DONE
+    assert "answers to 4 pictures are kept" in capsys.readouterr().out
+    assert eval_llava.main([*arguments, "--mode=score"]) == EXIT_DONE
+
+
+def test_as_many_pictures_are_taken_together_as_memory_has_room_for(
+    roots: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--benchmark=toy_two", *TINY, *roots, "--cache=0"]
+    memory = 10**15
+    monkeypatch.setattr("ffaa.evaluation.runner.free_memory", lambda device: memory)
+    assert eval_door.main([*arguments, "--run=much"]) == EXIT_DONE
+    memory = 1
+    assert eval_door.main([*arguments, "--run=little"]) == EXIT_DONE
+    sizes = {path.parent.name: path.read_text() for path in (tmp_path / "results").glob("*/*/config.yaml")}
+    assert "block_size: 32\n" in sizes["much"] and "block_size: 1\n" in sizes["little"]
+    # A run goes on with the blocks it was begun with, whatever memory there is now.
+    folder = tmp_path / "results" / "toy_two" / "much"
+    lines = (folder / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (folder / "predictions.jsonl").write_text("".join(lines[:2]))
+    assert eval_door.main([*arguments, "--run=much"]) == EXIT_DONE
+    assert (folder / "predictions.jsonl").read_text() == "".join(lines)
+    with pytest.raises(InputError, match="block_size = 32, not 2"):
+        eval_door.main([*arguments, "--run=much", "--block_size=2"])
+
+
 def test_two_processes_make_the_result_of_one(roots: list[str], tmp_path: Path) -> None:
     """By torchrun, with the real model of size tiny; the folder's name and every line but timings are the same."""
-    arguments = ["--benchmark=toy_one,toy_two", *TINY, "--block_size=2"]
+    arguments = ["--benchmark=toy_one,toy_two", *TINY, "--block_size=2", "--cache=0"]
     assert eval_door.main([*arguments, *roots]) == EXIT_DONE
     (tmp_path / "results").rename(tmp_path / "alone")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -121,6 +178,8 @@ def test_crop_records_pictures_without_a_face(roots: list[str], tmp_path: Path) 
         (["--benchmark=toy_one", "--method=fffaa"], "'fffaa'.*did you mean ffaa"),
         (["--benchmark=toy_one", "--model=tiny", "--generate_num=4"], "generate_num is 1, 2 or 3"),
         (["--benchmark=toy_one", "--model=tiny", "--block_size=0"], "block_size must be at least 1"),
+        (["--benchmark=toy_one", "--mode=score", "--cache=0"], "kept answers, which --cache 0 forbids"),
+        (["--benchmark=toy_one", "--model=tiny", "--mode=generate", "--cache=0"], "which --cache 0 forbids"),
         (["--benchmark=toy_one", "--limit=0"], "at least 1"),
         (["--benchmark=toy_one", "--limit=2", "--eval_num=3"], "disagree"),
         (["--benchmark=toy_one", "--run=../elsewhere"], "no plain folder name"),

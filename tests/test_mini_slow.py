@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from ffaa.backbones.adapter import load_mllm
-from ffaa.backbones.generation import GeneratedText, GenerationSettings, TransformersEngine
+from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.config import CONFIGS, load_yaml
 from ffaa.data.benchmark import load_benchmark
 from ffaa.data.images import open_image
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.runtime import PROJECT_ROOT
+from ffaa.types import GeneratedText
 
 pytestmark = [pytest.mark.slow, pytest.mark.mini]
 

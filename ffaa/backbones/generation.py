@@ -8,19 +8,27 @@ depend on what else is in the batch, sampled ones included.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
 
 from ffaa.backbones.mllm import Mllm
 from ffaa.dialogue.answers import RESULT
-from ffaa.types import InputError, Verdict
+from ffaa.types import GeneratedText, InputError, Verdict
+
+log = logging.getLogger(__name__)
+
+_QUESTION_TOKENS = 128
+"""More than the longest of the published questions takes."""
 
 # What the parser of answers takes as the start of the verdict line, up to where the verdict is to come.
 _BEFORE_VERDICT = re.compile(rf"(?:^|\n)[\s*_`#>+•·\-\d.()]*{RESULT}[\s*_`]*:[\s*_`\"']*$", re.IGNORECASE)
@@ -44,20 +52,15 @@ class GenerationSettings:
             raise InputError(f"the temperature must be 0 or more, got {self.temperature}")
 
 
-@dataclass(frozen=True)
-class GeneratedText:
-    """One answer. ``finished``: it ended by itself; ``score``: P(fake) at the verdict token, None without a verdict."""
-
-    text: str
-    finished: bool
-    score: float | None
-
-
 class GenerationEngine(Protocol):
     """What methods need of a language model: answers to prompts about pictures."""
 
-    def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
-        """One list of answers per picture, in the order of its prompts."""
+    def ask(self, images: Sequence[Image.Image], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        """One list of answers per picture, in the order of its questions."""
+        ...
+
+    def picture_bytes(self, answers: int) -> int:
+        """Roughly what so many answers to one picture take of the device's memory."""
         ...
 
 
@@ -117,6 +120,30 @@ class TransformersEngine:
         self.mllm = mllm
         self.settings = settings
         self.verdict_tokens = VerdictTokens(mllm.tokenizer)
+        self._most_rows = sys.maxsize
+
+    def ask(self, images: Sequence[Image.Image], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        """Answers to ``questions[i]`` about ``images[i]``, in blocks as large as memory holds.
+
+        Where memory runs out, the pictures are halved until they fit, and later calls begin with as many rows as did.
+
+        Raises:
+            InputError: a question holds a control token of the model, or not even one answer fits in memory.
+        """
+        return self._generate_what_fits(images, [[self.mllm.prompt(question) for question in row] for row in questions])
+
+    def picture_bytes(self, answers: int) -> int:
+        """The keys and values of all tokens, the logits of a step, and the picture's way through its tower."""
+        config = self.mllm.model.config
+        text, vision = config.get_text_config(), config.vision_config
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        tokens = self.mllm.image_tokens + _QUESTION_TOKENS + self.settings.max_new_tokens
+        keys_and_values = 2 * text.num_hidden_layers * text.num_key_value_heads * width * tokens
+        patches = (vision.image_size // vision.patch_size) ** 2
+        tower = patches * (vision.num_hidden_layers * vision.hidden_size + 4 * vision.intermediate_size)
+        prefill = self.mllm.image_tokens * 4 * text.intermediate_size
+        logits = 3 * text.vocab_size * torch.float32.itemsize
+        return int(answers * (keys_and_values * self.mllm.model.dtype.itemsize + logits) + (tower + prefill) * 4)
 
     @torch.inference_mode()
     def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
@@ -141,6 +168,33 @@ class TransformersEngine:
         pairs = torch.stack(recorder.steps, dim=1)
         texts = iter([self._read(row, pair) for row, pair in zip(rows, pairs, strict=True)])
         return [[next(texts) for _ in row] for row in prompts]
+
+    def _generate_what_fits(
+        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
+    ) -> list[list[GeneratedText]]:
+        rows = sum(map(len, prompts))
+        try:
+            if rows <= self._most_rows:
+                return self.generate(images, prompts)
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+                raise
+            if rows == 1:
+                raise InputError(
+                    "one answer to one picture does not fit in memory: give a lower --max_new_tokens"
+                ) from error
+            self._most_rows = rows // 2
+            log.warning("out of memory with %d answers at once; from here on %d", rows, self._most_rows)
+        # Outside of the except clause, whose traceback holds the tensors that did not fit.
+        clear_device_cache(garbage_collection=True)
+        if len(images) == 1:
+            (row,), half = prompts, rows // 2
+            return [
+                [*self._generate_what_fits(images, [row[:half]])[0], *self._generate_what_fits(images, [row[half:]])[0]]
+            ]
+        half = len(images) // 2
+        first = self._generate_what_fits(images[:half], prompts[:half])
+        return [*first, *self._generate_what_fits(images[half:], prompts[half:])]
 
     def _inputs(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
         if isinstance(self.mllm.model, LlavaForConditionalGeneration):

@@ -7,15 +7,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ffaa.config import Switch, model_folder, read_yaml
 from ffaa.data.benchmark import Benchmark, load_benchmark
+from ffaa.evaluation.answer_cache import AnswerCache
+from ffaa.evaluation.cached_method import CachedMethod
 from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.result_folder import Job, RunSettings, read_config, rescore
-from ffaa.evaluation.runner import data_fingerprint, face_cropper, run_jobs, select
+from ffaa.evaluation.runner import (
+    Prepare,
+    data_fingerprint,
+    face_cropper,
+    fitting_block,
+    run_jobs,
+    select,
+    write_answers,
+)
+from ffaa.methods.base import Generates
 from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, seed_everything
-from ffaa.types import InputError
+from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
     from ffaa.methods.base import Method
@@ -45,8 +56,12 @@ class ScoringOptions:
     """A result folder whose metrics are made again from its predictions; nothing is analysed, no model is loaded."""
     seed: int = 0
     """Chooses the free question of each picture and seeds whatever is drawn."""
-    block_size: int = 8
-    """Pictures analysed together."""
+    block_size: int | None = None
+    """Pictures analysed together; by default as many as memory has room for, 32 on a CPU and 64 on a GPU at most."""
+    mode: Literal["all", "generate", "score"] = "all"
+    """generate: have the answers written and kept, no more; score: judge kept answers, without the language model."""
+    cache: Switch = True
+    """Use answers that earlier runs kept, and keep new ones; 0 neither uses nor keeps any."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
@@ -89,34 +104,72 @@ def evaluate(config: EvalConfig) -> list[Result]:
 
     Raises:
         InputError: an unknown benchmark, method or model, options that contradict each other, weights that do not
-            load, or a result folder that cannot be gone on with. Nothing has been analysed then.
+            load, or a result folder that cannot be gone on with. Nothing has been analysed then. Under ``Mode.SCORE``
+            also an answer that was not kept.
     """
     if config.score_only:
         return [_score_again(config.score_only)]
+    plan = _plan(config)
+    summaries = run_jobs(plan.method, plan.jobs, plan.prepare, plan.rank)
+    if summaries is None:
+        return []
+    return [
+        Result(job.benchmark.name, config.method, job.folder, summary)
+        for job, summary in zip(plan.jobs, summaries, strict=True)
+    ]
+
+
+def generate(config: EvalConfig) -> tuple[int, int, Path]:
+    """Have the answers to all pictures of the benchmarks written and kept, for ``Mode.SCORE``.
+
+    Returns:
+        How many pictures of this process's share have their answers, how many cannot be used, and the file of answers.
+
+    Raises:
+        InputError: as :func:`evaluate`; or the answers cannot be kept.
+    """
+    plan = _plan(config)
+    if not isinstance(plan.method, CachedMethod):
+        raise InputError("--mode generate keeps answers, which --cache 0 forbids")
+    return *write_answers(plan.method, plan.jobs, plan.prepare, plan.rank), plan.method.cache.path
+
+
+@dataclass(frozen=True)
+class _Plan:
+    method: Method
+    jobs: list[Job]
+    prepare: Prepare | None
+    rank: Rank
+
+
+def _plan(config: EvalConfig) -> _Plan:
     limit = _limit(config)
     # A name with its alias (ma, multiattack) or given twice is one benchmark.
     loaded = {found.root: found for found in (_load(name, config, limit) for name in _names(config.benchmark))}
     if config.run is not None and not re.fullmatch(r"\w[\w.-]*", config.run):
         raise InputError(f"--run {config.run!r} is no plain folder name")
+    mode = Mode(config.mode)
+    if mode is Mode.SCORE and not config.cache:
+        raise InputError("--mode score judges kept answers, which --cache 0 forbids")
     rank = Rank.of_this_process()
     method, options, device = _load_method(config)
-    jobs = [_job(benchmark, {**options, "limit": limit}, config) for benchmark in loaded.values()]
-    summaries = run_jobs(method, jobs, face_cropper(device) if config.crop else None, rank)
-    if summaries is None:
-        return []
-    return [
-        Result(job.benchmark.name, config.method, job.folder, summary)
-        for job, summary in zip(jobs, summaries, strict=True)
+    jobs = [
+        _job(benchmark, {**options, "limit": limit}, config, fitting_block(method, device))
+        for benchmark in loaded.values()
     ]
+    if config.cache and isinstance(method, Generates):
+        method = CachedMethod(method, AnswerCache(method.written_by), mode)
+    return _Plan(method, jobs, face_cropper(device) if config.crop else None, rank)
 
 
-def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig) -> Job:
+def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig, fitting: int) -> Job:
     facts = {**options, "benchmark": benchmark.name, "data": data_fingerprint(benchmark)}
     name = config.run or "-".join(
         [config.method, options["model"], f"N{options['generate_num']}", config_hash([facts, config.block_size])]
     )
     folder = (config.result_root or PROJECT_ROOT / "results") / benchmark.name / name
-    return Job(benchmark, folder, RunSettings(config=facts, block_size=config.block_size, fresh=config.fresh))
+    settings = RunSettings(facts, config.block_size, config.fresh, fitting_block=fitting)
+    return Job(benchmark, folder, settings)
 
 
 def _score_again(folder: Path) -> Result:
@@ -168,6 +221,7 @@ def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any], str]:
         generate_num=config.generate_num,
         seed=config.seed,
         max_new_tokens=config.max_new_tokens,
+        mode=Mode(config.mode),
     )
     options = {
         "method": config.method,

@@ -36,15 +36,17 @@ class RunSettings:
     """How a run is made.
 
     ``config`` is all that a result depends on, weights and data included: it is written beside the result, and a run
-    under another one is refused. ``block_size`` pictures are analysed together.
+    under another one is refused. ``block_size`` pictures are analysed together; None takes what the result was begun
+    with, or ``fitting_block`` for a new one.
     """
 
     config: Mapping[str, Any]
-    block_size: int = 8
+    block_size: int | None = 8
     fresh: bool = False
+    fitting_block: int = 8
 
     def __post_init__(self) -> None:
-        if self.block_size < 1:
+        if self.block_size is not None and self.block_size < 1:
             raise InputError(f"block_size must be at least 1, got {self.block_size}")
 
 
@@ -73,14 +75,22 @@ def hold(jobs: Sequence[Job], rank: Rank, held: contextlib.ExitStack) -> None:
         held.enter_context(locked(job.folder, f".lock-{rank.index}"))
 
 
-def start(job: Job, rank: Rank) -> set[str]:
-    """Check a folder against the config, or begin it; returns the ids that have a line. For rank 0, once all hold it.
+@dataclass(frozen=True)
+class Begun:
+    """A folder that a run goes on in: the ids that have a line, and how many pictures are analysed together."""
+
+    done: set[str]
+    block_size: int
+
+
+def start(job: Job, rank: Rank) -> Begun:
+    """Check a folder against the config, or begin it. For rank 0, once all hold it.
 
     Raises:
         InputError: the folder holds a result under another config, or files that are no predictions; a rank of an
             earlier launch is still writing to it.
     """
-    folder, config = job.folder, to_plain({**job.settings.config, "block_size": job.settings.block_size})
+    folder = job.folder
     for lock in folder.glob(".lock-*"):
         if int(lock.name.removeprefix(".lock-")) >= rank.count:
             with locked(folder, lock.name):
@@ -88,8 +98,11 @@ def start(job: Job, rank: Rank) -> set[str]:
     if job.settings.fresh:
         for path in (*_parts(folder, PREDICTIONS), *_parts(folder, TIMINGS), folder / CONFIG, folder / MANIFEST):
             path.unlink(missing_ok=True)
-    if (folder / CONFIG).is_file():
-        _refuse_another(read_config(folder), config, folder)
+    before = read_config(folder) if (folder / CONFIG).is_file() else {}
+    size = job.settings.block_size or _size_of(before) or job.settings.fitting_block
+    config = to_plain({**job.settings.config, "block_size": size})
+    if before:
+        _refuse_another(before, config, folder)
         done = _take_up(job)
     elif _parts(folder, PREDICTIONS):
         raise InputError(f"{folder} holds predictions but no {CONFIG}; give another --run, or --fresh to start anew")
@@ -99,7 +112,7 @@ def start(job: Job, rank: Rank) -> set[str]:
         done = set()
     # Its absence says that the run is not over.
     (folder / SUMMARY).unlink(missing_ok=True)
-    return done
+    return Begun(done, size)
 
 
 def close(jobs: Sequence[Job]) -> list[dict[str, Any]] | None:
@@ -149,6 +162,11 @@ def read_config(out_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{out_dir / CONFIG} holds no config")
     return config
+
+
+def _size_of(config: Mapping[str, Any]) -> int | None:
+    size = config.get("block_size")
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def _take_up(job: Job) -> set[str]:

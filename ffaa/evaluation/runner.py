@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,22 @@ from ffaa.data.benchmark import Benchmark, Item
 from ffaa.data.images import open_image
 from ffaa.evaluation.cluster import ALONE, Rank, in_step
 from ffaa.evaluation.predictions import LineWriter
-from ffaa.evaluation.result_folder import PREDICTIONS, TIMINGS, Job, RunSettings, close, hold, own_file, start
-from ffaa.runtime import config_hash, sha256_file, to_plain
+from ffaa.evaluation.result_folder import PREDICTIONS, TIMINGS, Begun, Job, RunSettings, close, hold, own_file, start
+from ffaa.methods.base import Generates
+from ffaa.runtime import config_hash, free_memory, sha256_file, to_plain
 from ffaa.types import Analysis, InputError, Request
 
 if TYPE_CHECKING:
+    from ffaa.evaluation.cached_method import CachedMethod
     from ffaa.methods.base import Method
 
 Prepare = Callable[[Image], Image]
+Block = Sequence[Item]
+
+_MOST_ON_CPU, _MOST_ON_GPU = 32, 64
+"""Pictures in a block, beyond which nothing is gained (scripts/bench/generation.py)."""
+_SHARE_OF_MEMORY = 0.6
+"""Of the free memory; the estimate of what a picture takes is rough."""
 
 
 def run(
@@ -63,11 +72,35 @@ def run_jobs(
             writing to it; the disk is full.
     """
     with contextlib.ExitStack() as held:
-        done = in_step(rank, lambda: hold(jobs, rank, held), lambda: [start(job, rank) for job in jobs])
-        for job, seen in zip(jobs, done, strict=True):
-            if blocks := _share(job, seen, rank):
-                _analyse(method, job, blocks, seen, prepare, rank)
+        folders = in_step(rank, lambda: hold(jobs, rank, held), lambda: [start(job, rank) for job in jobs])
+        for job, begun in zip(jobs, folders, strict=True):
+            if blocks := _share(job.benchmark, begun, rank):
+                _analyse(method, job, blocks, begun.done, prepare, rank)
         return close(jobs)
+
+
+def write_answers(
+    method: CachedMethod, jobs: Sequence[Job], prepare: Prepare | None = None, rank: Rank = ALONE
+) -> tuple[int, int]:
+    """Have this rank's share of the pictures answered and the answers kept; no result is written.
+
+    Returns:
+        How many pictures have their answers, and how many cannot be used.
+
+    Raises:
+        InputError: the answers cannot be kept.
+    """
+    answered = failed = 0
+    # All ranks cut the benchmarks into the same blocks: the first says how.
+    sizes = in_step(rank, lambda: None, lambda: [job.settings.block_size or job.settings.fitting_block for job in jobs])
+    for job, size in zip(jobs, sizes, strict=True):
+        blocks = _share(job.benchmark, Begun(set(), size), rank)
+        with _progress(job.benchmark.name, sum(map(len, blocks)), 0, rank) as bar:
+            for block, requests, errors in _read_ahead(blocks, prepare):
+                method.answer(requests)
+                answered, failed = answered + len(requests), failed + len(errors)
+                bar.update(len(block))
+    return answered, failed
 
 
 def select(benchmark: Benchmark, limit: int) -> Benchmark:
@@ -113,6 +146,17 @@ def _content(path: Path) -> str:
         return f"unreadable: {error.strerror}"
 
 
+def fitting_block(method: Method, device: str) -> int:
+    """How many pictures of a method that writes answers have room in the device's free memory, a power of two."""
+    if not isinstance(method, Generates):
+        return RunSettings.fitting_block
+    most = _MOST_ON_CPU if device == "cpu" else _MOST_ON_GPU
+    if not method.picture_bytes:
+        return most
+    fits = _SHARE_OF_MEMORY * free_memory(device) / method.picture_bytes
+    return min(most, 1 << max(0, int(fits).bit_length() - 1))
+
+
 def face_cropper(device: str) -> Prepare:
     """A ``prepare`` that cuts out the largest face with the margin used everywhere; raises NoFaceError without one."""
     from ffaa.data.faces import FaceDetector, crop_face
@@ -121,28 +165,29 @@ def face_cropper(device: str) -> Prepare:
     return lambda image: crop_face(image, detector.largest(image).box)
 
 
-def _share(job: Job, done: set[str], rank: Rank) -> list[tuple[Item, ...]]:
+def _share(benchmark: Benchmark, begun: Begun, rank: Rank) -> list[Block]:
     """The blocks that lack a line and are this rank's to analyse."""
-    items, size = job.benchmark.items, job.settings.block_size
-    blocks = [items[start : start + size] for start in range(0, len(items), size)]
-    return [block for block in blocks if any(item.id not in done for item in block)][rank.index :: rank.count]
+    items, size = benchmark.items, begun.block_size
+    blocks: list[Block] = [items[start : start + size] for start in range(0, len(items), size)]
+    return [block for block in blocks if any(item.id not in begun.done for item in block)][rank.index :: rank.count]
 
 
 def _analyse(
-    method: Method, job: Job, blocks: Sequence[Sequence[Item]], done: set[str], prepare: Prepare | None, rank: Rank
+    method: Method, job: Job, blocks: Sequence[Block], done: set[str], prepare: Prepare | None, rank: Rank
 ) -> None:
     predictions, timings = (LineWriter(own_file(job.folder, name, rank)) for name in (PREDICTIONS, TIMINGS))
     missing = sum(item.id not in done for block in blocks for item in block)
     with predictions, timings, _progress(job.benchmark.name, missing, len(done), rank) as bar:
-        for block in blocks:
-            began = time.perf_counter()
-            lines = _analyse_block(method, block, prepare)
-            seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        for block, requests, errors in _read_ahead(blocks, prepare):
+            lines = _lines(method, block, requests, errors)
             for line in lines:
                 if line["id"] not in done:
                     predictions.write(line)
                     bar.update()
-            timings.write({"first": block[0].id, "n": len(block), "seconds": round(seconds, 4)})
+            now = time.perf_counter()
+            timings.write({"first": block[0].id, "n": len(block), "seconds": round(now - began, 4)})
+            began = now
 
 
 def _progress(name: str, missing: int, done: int, rank: Rank) -> tqdm[Any]:
@@ -155,8 +200,20 @@ def _progress(name: str, missing: int, done: int, rank: Rank) -> tqdm[Any]:
     )
 
 
-def _analyse_block(method: Method, block: Sequence[Item], prepare: Prepare | None) -> list[dict[str, Any]]:
-    """One line per item. Only the pictures that open go to the method, the same ones each time."""
+def _read_ahead(
+    blocks: Sequence[Block], prepare: Prepare | None
+) -> Iterator[tuple[Block, list[Request], dict[str, str]]]:
+    """Each block with its pictures and the reasons why some are none; the next one is read meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as reader:
+        coming = [reader.submit(_read, block, prepare) for block in blocks[:1]]
+        for index, block in enumerate(blocks):
+            requests, errors = coming.pop().result()
+            coming = [reader.submit(_read, following, prepare) for following in blocks[index + 1 : index + 2]]
+            yield block, requests, errors
+
+
+def _read(block: Block, prepare: Prepare | None) -> tuple[list[Request], dict[str, str]]:
+    """Only the pictures that open go to the method, the same ones each time."""
     requests: list[Request] = []
     errors: dict[str, str] = {}
     for item in block:
@@ -165,6 +222,13 @@ def _analyse_block(method: Method, block: Sequence[Item], prepare: Prepare | Non
             requests.append(Request(image=prepare(image) if prepare else image, id=item.id))
         except InputError as error:
             errors[item.id] = str(error)
+    return requests, errors
+
+
+def _lines(
+    method: Method, block: Block, requests: Sequence[Request], errors: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One line per item."""
     analyses = method.analyze(requests) if requests else []
     if len(analyses) != len(requests):
         raise RuntimeError(f"method {method.name} gave {len(analyses)} analyses for {len(requests)} requests")

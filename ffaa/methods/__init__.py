@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffaa.runtime import check_seed, closest
-from ffaa.types import InputError
+from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
     from ffaa.methods.base import Method, Stage
@@ -53,6 +53,7 @@ def load_method(
     generate_num: int | None = None,
     seed: int = 0,
     max_new_tokens: int | None = None,
+    mode: Mode = Mode.ALL,
 ) -> Method:
     """A method ready to analyse pictures.
 
@@ -65,6 +66,7 @@ def load_method(
         generate_num: answers per picture, None: what the YAML says.
         seed: chooses each picture's question; random weights (size tiny) are drawn from it too.
         max_new_tokens: length limit of an answer, None: what the YAML says.
+        mode: what of it is loaded.
 
     Raises:
         InputError: unknown method, wrong YAML, missing or unfitting weights.
@@ -83,5 +85,6 @@ def load_method(
         generate_num=generate_num,
         seed=seed,
         max_new_tokens=max_new_tokens,
+        mode=mode,
     )
     return method

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ffaa.methods.stage_config import StageConfig
-from ffaa.types import Analysis, Box, Request
+from ffaa.types import Analysis, Box, GeneratedText, Request
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,6 +31,44 @@ class Method(Protocol):
 
     def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
         """One analysis a request, in order; a batch gives what its members would give alone."""
+        ...
+
+
+@runtime_checkable
+class Generates(Method, Protocol):
+    """A method whose language model writes, and which then judges what was written: the two can be done apart.
+
+    ``analyze`` is ``judge`` of what ``write`` gave.
+    """
+
+    @property
+    def written_by(self) -> Mapping[str, Any]:
+        """All that the texts depend on besides picture and question: the language model and how it decodes."""
+        ...
+
+    @property
+    def picture_bytes(self) -> int:
+        """Roughly what one picture takes of the device's memory while its answers are written; 0 where none are."""
+        ...
+
+    def questions(self, requests: Sequence[Request]) -> list[list[str]]:
+        """What is asked about each picture."""
+        ...
+
+    def write(self, requests: Sequence[Request], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        """The language model's answers to ``questions[i]`` about the picture of ``requests[i]``.
+
+        Raises:
+            InputError: the method was loaded without its language model.
+        """
+        ...
+
+    def judge(self, requests: Sequence[Request], texts: Sequence[Sequence[GeneratedText]]) -> list[Analysis]:
+        """One analysis a request from the answers to all of its questions.
+
+        Raises:
+            InputError: the method was loaded without what judges.
+        """
         ...
 
 

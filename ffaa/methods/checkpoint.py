@@ -11,8 +11,9 @@ from typing import Any
 from ffaa.assets import TABLE
 from ffaa.assets.store import read_manifest
 from ffaa.backbones.adapter import load_mllm
+from ffaa.backbones.generation import GenerationSettings
 from ffaa.backbones.mllm import Mllm, MllmConfig
-from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, sha256_folder
+from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
 from ffaa.types import InputError
 
 CHECKPOINT_FILE = "checkpoint.json"
@@ -101,6 +102,16 @@ def mllm_fingerprint(config: MllmConfig, checkpoint: Path | None) -> dict[str, s
         **{f"mllm_{name}": tower_hash(source) for name, source in sources.items()},
         **({"mllm_checkpoint": sha256_folder(checkpoint / "mllm")} if checkpoint else {}),
     }
+
+
+def writer_identity(
+    config: MllmConfig, checkpoint: Path | None, settings: GenerationSettings, *, device: str, dtype: str
+) -> dict[str, Any]:
+    """What an answer depends on besides picture and question; which device wrote it is not told apart."""
+    precision = str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+    # Greedy answers depend on no seed.
+    seed = settings.seed if settings.temperature else None
+    return {**mllm_fingerprint(config, checkpoint), **to_plain(settings), "seed": seed, "dtype": precision}
 
 
 def _check_towers(folder: Path, towers: Mapping[str, str]) -> None:

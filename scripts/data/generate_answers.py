@@ -93,7 +93,7 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
             if all(record.id in done for record in block):
                 continue
             images = [open_image(inside(options.data, record.image)) for record in block]
-            found = generate_triples(mllm, free, greedy, images, block, options.seed)
+            found = generate_triples(free, greedy, images, block, options.seed)
             for record, answers in zip(block, found, strict=True):
                 out.write(json.dumps({"id": record.id, "answers": answers}) + "\n")
             out.flush()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,14 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from ffaa.backbones.generation import GeneratedText, GenerationSettings, TransformersEngine, VerdictTokens
+from ffaa.backbones.generation import GenerationSettings, TransformersEngine, VerdictTokens
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.prompts import FREE_QUESTIONS
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.runtime import PROJECT_ROOT
-from ffaa.types import InputError, Verdict
+from ffaa.types import GeneratedText, InputError, Verdict
 
 TINY: MllmConfig = load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig).mllm
 ANSWER = format_answer("A face.", "Nothing odd.", Verdict.REAL, 0.9, None)
@@ -219,3 +220,61 @@ def test_an_answer_ends_before_its_end_token(mllm: Mllm) -> None:
     assert ended.score == pytest.approx(1 / (1 + np.exp(-2)))
     assert not engine._read(ids, pairs).finished
     assert engine._read(ids[:9], pairs).score is None
+
+
+class Cramped(TransformersEngine):
+    """Has memory for so many answers at once and no more."""
+
+    room = 0
+    error: BaseException = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        rows = sum(map(len, prompts))
+        self.calls = [*getattr(self, "calls", []), rows]
+        if rows > self.room:
+            raise self.error
+        return super().generate(images, prompts)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Cramped.error,
+        RuntimeError("[enforce fail at alloc_cpu.cpp:113] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        MemoryError(),
+    ],
+)
+def test_what_does_not_fit_in_memory_is_halved_until_it_does(
+    mllm: Mllm, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, questions = GenerationSettings(max_new_tokens=6), ["Real?", "Is it fake?", "Why?"]
+    wanted = TransformersEngine(mllm, settings).ask(pictures(5), [questions] * 5)
+    engine = Cramped(mllm, settings)
+    engine.room, engine.error = 4, error
+    assert engine.ask(pictures(5), [questions] * 5) == wanted
+    assert engine.calls[:3] == [15, 6, 3] and max(engine.calls[2:]) <= 3
+    assert "out of memory with 15 answers at once; from here on 7" in caplog.text
+    engine.calls = []
+    assert engine.ask(pictures(2), [questions] * 2) == wanted[:2]
+    assert engine.calls == [3, 3]  # it is not tried again with what did not fit
+    engine.room = 2
+    assert engine.ask(pictures(1), [questions]) == wanted[:1]
+    engine.room = 0
+    with pytest.raises(InputError, match="one answer to one picture does not fit in memory"):
+        engine.ask(pictures(1), [questions])
+
+
+def test_other_errors_are_no_lack_of_memory(mllm: Mllm) -> None:
+    engine = Cramped(mllm, GenerationSettings(max_new_tokens=6))
+    engine.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        engine.ask(pictures(2), [["Real?"]] * 2)
+
+
+def test_what_a_picture_takes_of_memory_is_estimated(mllm: Mllm) -> None:
+    short, long = (TransformersEngine(mllm, GenerationSettings(max_new_tokens=n)) for n in (10, 1000))
+    assert 0 < short.picture_bytes(1) < short.picture_bytes(3) < long.picture_bytes(3)
+    text = mllm.model.config.get_text_config()
+    width = text.hidden_size // text.num_attention_heads
+    a_token = 2 * text.num_hidden_layers * text.num_key_value_heads * width * 4
+    assert long.picture_bytes(3) - short.picture_bytes(3) == 3 * 990 * a_token

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from ffaa.backbones.generation import GeneratedText, GenerationEngine, GenerationSettings, TransformersEngine
-from ffaa.backbones.mllm import Mllm, MllmConfig
+from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
+from ffaa.backbones.mllm import MllmConfig
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import parse
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
-from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint, tower_hash
+from ffaa.methods.checkpoint import (
+    find_checkpoint,
+    load_trained_mllm,
+    mllm_fingerprint,
+    tower_hash,
+    writer_identity,
+)
 from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
 from ffaa.runtime import config_hash, pick_device, sha256_folder
-from ffaa.types import Analysis, Answer, Hypothesis, InputError, Request, Verdict
+from ffaa.types import Analysis, Answer, GeneratedText, Hypothesis, InputError, Mode, Request, Verdict
 
 HYPOTHESES = (Hypothesis.NONE, Hypothesis.REAL, Hypothesis.FAKE)
 
@@ -49,34 +56,49 @@ class Ffaa:
 
     def __init__(
         self,
-        mllm: Mllm,
-        engine: GenerationEngine,
-        mids: Mids,
+        engine: GenerationEngine | None,
+        mids: Mids | None,
         *,
-        fingerprint: Mapping[str, str],
+        fingerprint: Mapping[str, Any],
+        written_by: Mapping[str, Any],
         generate_num: int = 3,
         seed: int = 0,
     ) -> None:
+        """``engine`` writes, ``mids`` judges; either may be left out (``Mode``)."""
         if generate_num not in (1, 2, 3):
             raise InputError(f"generate_num is 1, 2 or 3, not {generate_num}")
-        self.mllm = mllm
         self.engine = engine
         self.mids = mids
-        self.mids_processor = MidsProcessor(mids.settings, mids.tokenizer)
         self.fingerprint: Mapping[str, Any] = fingerprint
+        self.written_by: Mapping[str, Any] = written_by
         self.generate_num = generate_num
         self.seed = seed
 
     def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
         """One analysis per request: one generation and one MIDS call for all of them."""
+        return self.judge(requests, self.write(requests, self.questions(requests)))
+
+    @property
+    def picture_bytes(self) -> int:
+        """What the answers to one picture take of memory while they are written."""
+        return self.engine.picture_bytes(1 if self.generate_num == 1 else len(HYPOTHESES)) if self.engine else 0
+
+    def questions(self, requests: Sequence[Request]) -> list[list[str]]:
+        """The free question, then those that presume real and fake. They do not depend on the free answer's text."""
+        return [self._asked(request) for request in requests]
+
+    def write(self, requests: Sequence[Request], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        """All answers to all pictures, generated together."""
+        if self.engine is None:
+            raise InputError("the method was loaded without its language model")
+        return self.engine.ask([request.image for request in requests], questions) if requests else []
+
+    def judge(self, requests: Sequence[Request], texts: Sequence[Sequence[GeneratedText]]) -> list[Analysis]:
+        """The answers in the published order, and MIDS's choice among them; one MIDS call for all pictures."""
         if not requests:
             return []
-        asked = [self._questions(request) for request in requests]
-        prompts = [[self.mllm.prompt(question) for question in questions] for questions in asked]
-        images = [request.image for request in requests]
-        generated = self.engine.generate(images, prompts)
-        answers = [self._ordered(row, texts) for row, texts in zip(asked, generated, strict=True)]
-        logits = self._logits(images, answers)
+        answers = [self._ordered(self._asked(request), row) for request, row in zip(requests, texts, strict=True)]
+        logits = self._logits([request.image for request in requests], answers)
         return [
             self._analysis(request, row, scores) for request, row, scores in zip(requests, answers, logits, strict=True)
         ]
@@ -84,10 +106,19 @@ class Ffaa:
     def explain(self, request: Request, analysis: Analysis) -> MidsExplanation:
         """What of the picture made MIDS believe the chosen answer, for ``ffaa.reporting.heatmaps``."""
         answer = analysis.answer
-        return explain_decision(self.mids, self.mids_processor, request.image, answer.text, answer.verdict)
+        return explain_decision(self._selector, self._processor, request.image, answer.text, answer.verdict)
 
-    def _questions(self, request: Request) -> list[str]:
-        """The free question, then those that presume real and fake. They do not depend on the free answer's text."""
+    @property
+    def _selector(self) -> Mids:
+        if self.mids is None:
+            raise InputError("the method was loaded without MIDS")
+        return self.mids
+
+    @cached_property
+    def _processor(self) -> MidsProcessor:
+        return MidsProcessor(self._selector.settings, self._selector.tokenizer)
+
+    def _asked(self, request: Request) -> list[str]:
         free = request.question or free_question(request.id, self.seed)
         if self.generate_num == 1:
             return [free]
@@ -106,10 +137,10 @@ class Ffaa:
     @torch.inference_mode()
     def _logits(self, images: Sequence[Image.Image], answers: Sequence[Sequence[Answer]]) -> list[list[list[float]]]:
         """MIDS's four logits of each answer of each picture."""
-        inputs = self.mids_processor(images, [[answer.text for answer in row] for row in answers])
-        parameter = next(self.mids.parameters())
+        inputs = self._processor(images, [[answer.text for answer in row] for row in answers])
+        parameter = next(self._selector.parameters())
         moved = {name: tensor.to(parameter.device) for name, tensor in inputs.items()}
-        logits: list[list[list[float]]] = self.mids(**moved).logits.float().tolist()
+        logits: list[list[list[float]]] = self._selector(**moved).logits.float().tolist()
         return logits
 
     @staticmethod
@@ -135,6 +166,7 @@ def load(
     generate_num: int | None,
     seed: int,
     max_new_tokens: int | None,
+    mode: Mode = Mode.ALL,
 ) -> Ffaa:
     """The method as ``model_dir/model.yaml`` says; MIDS always computes in float32.
 
@@ -146,25 +178,31 @@ def load(
     if answers not in (1, 2, 3):
         raise InputError(f"generate_num is 1, 2 or 3, not {answers}")
     folder = find_checkpoint(config.checkpoint, checkpoint, methods=("ffaa",))
-    mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
-    place = pick_device(device)
-    if folder is not None:
-        mids = load_mids(folder / "mids", device=place)
-    elif isinstance(config.mids.vision, str) or isinstance(config.mids.text, str):
-        raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which MIDS is untrained")
-    else:
-        mids = build_mids(config.mids, device=place, seed=seed)
     limit = config.max_new_tokens if max_new_tokens is None else max_new_tokens
     settings = GenerationSettings(max_new_tokens=limit, seed=seed)
-    fingerprint = {**mllm_fingerprint(config.mllm, folder), **mids_fingerprint(mids.settings, folder)}
+    engine = None
+    if mode is not Mode.SCORE:
+        mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
+        engine = TransformersEngine(mllm, settings)
+    mids = None if mode is Mode.GENERATE else _load_selector(config, folder, model_dir, device=device, seed=seed)
+    judged_by = mids_fingerprint(mids.settings, folder) if mids else {}
     return Ffaa(
-        mllm,
-        TransformersEngine(mllm, settings),
+        engine,
         mids,
-        fingerprint=fingerprint,
+        fingerprint={**mllm_fingerprint(config.mllm, folder), **judged_by},
+        written_by=writer_identity(config.mllm, folder, settings, device=device, dtype=dtype),
         generate_num=answers,
         seed=seed,
     )
+
+
+def _load_selector(config: FfaaConfig, folder: Path | None, model_dir: Path, *, device: str, seed: int) -> Mids:
+    place = pick_device(device)
+    if folder is not None:
+        return load_mids(folder / "mids", device=place)
+    if isinstance(config.mids.vision, str) or isinstance(config.mids.text, str):
+        raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which MIDS is untrained")
+    return build_mids(config.mids, device=place, seed=seed)
 
 
 def mids_fingerprint(config: MidsConfig, checkpoint: Path | None) -> dict[str, str]:

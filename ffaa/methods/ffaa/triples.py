@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from ffaa.backbones.generation import GenerationEngine
-from ffaa.backbones.mllm import Mllm
 from ffaa.dialogue.answers import parse
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
 from ffaa.methods.ffaa.mids_data import answer_label
@@ -18,7 +17,6 @@ from ffaa.types import Hypothesis, Record, Verdict
 
 
 def generate_triples(
-    mllm: Mllm,
     free: GenerationEngine,
     presumed: GenerationEngine,
     images: Sequence[Image.Image],
@@ -26,13 +24,13 @@ def generate_triples(
     seed: int,
 ) -> list[list[dict[str, str]]]:
     """Per picture ``[free, opposite of its verdict, same]``, each ``{"content", "result"}`` as published."""
-    questions = [[mllm.prompt(free_question(record.id, seed))] for record in records]
-    hypotheses = [mllm.prompt(HYPOTHESIS_QUESTIONS[h]) for h in (Hypothesis.REAL, Hypothesis.FAKE)]
+    questions = [[free_question(record.id, seed)] for record in records]
+    hypotheses = [HYPOTHESIS_QUESTIONS[h] for h in (Hypothesis.REAL, Hypothesis.FAKE)]
     if free is presumed:
-        texts = free.generate(images, [[*question, *hypotheses] for question in questions])
+        texts = free.ask(images, [[*question, *hypotheses] for question in questions])
     else:
-        first = free.generate(images, questions)
-        rest = presumed.generate(images, [hypotheses for _ in images])
+        first = free.ask(images, questions)
+        rest = presumed.ask(images, [hypotheses for _ in images])
         texts = [[*a, *b] for a, b in zip(first, rest, strict=True)]
     return [_ordered([text.text for text in row]) for row in texts]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
-from ffaa.backbones.mllm import Mllm, MllmConfig
+from ffaa.backbones.mllm import MllmConfig
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import parse
 from ffaa.dialogue.prompts import free_question
-from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint
-from ffaa.types import Analysis, InputError, Request
+from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint, writer_identity
+from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
 
 UNDECIDED = 0.5
 
@@ -37,19 +37,43 @@ class Llava:
     needs_face = True
     generate_num = 1
 
-    def __init__(self, mllm: Mllm, engine: GenerationEngine, *, fingerprint: Mapping[str, str], seed: int = 0) -> None:
-        self.mllm = mllm
+    def __init__(
+        self,
+        engine: GenerationEngine | None,
+        *,
+        fingerprint: Mapping[str, Any],
+        written_by: Mapping[str, Any],
+        seed: int = 0,
+    ) -> None:
+        """``engine`` may be left out (``Mode.SCORE``)."""
         self.engine = engine
         self.fingerprint: Mapping[str, Any] = fingerprint
+        self.written_by: Mapping[str, Any] = written_by
         self.seed = seed
 
     def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
         """One analysis per request; all answers are decoded together."""
-        questions = [request.question or free_question(request.id, self.seed) for request in requests]
-        prompts = [[self.mllm.prompt(question)] for question in questions]
-        generated = self.engine.generate([request.image for request in requests], prompts)
+        return self.judge(requests, self.write(requests, self.questions(requests)))
+
+    @property
+    def picture_bytes(self) -> int:
+        """What the answers to one picture take of memory while they are written."""
+        return self.engine.picture_bytes(1) if self.engine else 0
+
+    def questions(self, requests: Sequence[Request]) -> list[list[str]]:
+        """One free question a picture, or the one that the request brings."""
+        return [[request.question or free_question(request.id, self.seed)] for request in requests]
+
+    def write(self, requests: Sequence[Request], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        """All answers, generated together."""
+        if self.engine is None:
+            raise InputError("the method was loaded without its language model")
+        return self.engine.ask([request.image for request in requests], questions) if requests else []
+
+    def judge(self, requests: Sequence[Request], texts: Sequence[Sequence[GeneratedText]]) -> list[Analysis]:
+        """The verdict that the answer states."""
         analyses = []
-        for request, question, (text,) in zip(requests, questions, generated, strict=True):
+        for request, (question,), (text,) in zip(requests, self.questions(requests), texts, strict=True):
             answer = parse(text.text, question=question, finished=text.finished, score=text.score)
             score = UNDECIDED if answer.score is None else answer.score
             analyses.append(Analysis(verdict=answer.verdict, score=score, answers=(answer,), id=request.id))
@@ -65,6 +89,7 @@ def load(
     generate_num: int | None,
     seed: int,
     max_new_tokens: int | None,
+    mode: Mode = Mode.ALL,
 ) -> Llava:
     """The method as ``model_dir/model.yaml`` says.
 
@@ -75,7 +100,15 @@ def load(
         raise InputError(f"method llava gives one answer, not {generate_num}; --method ffaa selects among several")
     config = load_yaml(model_dir / "model.yaml", LlavaConfig)
     folder = find_checkpoint(config.checkpoint, checkpoint, methods=("llava", "ffaa"))
-    mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
     limit = config.max_new_tokens if max_new_tokens is None else max_new_tokens
     settings = GenerationSettings(max_new_tokens=limit, seed=seed)
-    return Llava(mllm, TransformersEngine(mllm, settings), fingerprint=mllm_fingerprint(config.mllm, folder), seed=seed)
+    engine = None
+    if mode is not Mode.SCORE:
+        mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
+        engine = TransformersEngine(mllm, settings)
+    return Llava(
+        engine,
+        fingerprint=mllm_fingerprint(config.mllm, folder),
+        written_by=writer_identity(config.mllm, folder, settings, device=device, dtype=dtype),
+        seed=seed,
+    )

@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffaa.backbones.generation import GeneratedText
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.prompts import FREE_QUESTIONS
 from ffaa.methods import load_method
 from ffaa.methods.llava.method import Llava
 from ffaa.runtime import PROJECT_ROOT
-from ffaa.types import Request, Verdict
+from ffaa.types import GeneratedText, Request, Verdict
 
 
 class Told:
     def __init__(self, *texts: GeneratedText) -> None:
         self.texts = texts
 
-    def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
-        assert all(len(row) == 1 for row in prompts)
+    def ask(self, images: Sequence[Image.Image], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
+        assert all(len(row) == 1 for row in questions)
         return [[text] for text in self.texts]
+
+    def picture_bytes(self, answers: int) -> int:
+        return 1
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -40,7 +42,7 @@ def test_verdict_and_score_are_the_answer_s(tiny: Llava) -> None:
         GeneratedText(format_answer("A face.", "Blurred.", Verdict.FAKE, 0.9, "Identity swap"), True, 0.8),
         GeneratedText("Hm.", False, None),
     )
-    method = Llava(tiny.mllm, told, fingerprint={})
+    method = Llava(told, fingerprint={}, written_by={})
     fake, unclear = method.analyze([Request(picture(), id="a"), Request(picture(), id="b", question="Well?")])
     assert (fake.verdict, fake.score, fake.answer.forgery_type) == (Verdict.FAKE, 0.8, "Identity swap")
     assert fake.answer.question in FREE_QUESTIONS and fake.match_score is None and fake.difficulty is None
@@ -58,7 +60,7 @@ def test_another_seed_asks_other_questions(tiny: Llava) -> None:
     requests = [Request(picture(), id=str(index)) for index in range(6)]
     texts = tuple(GeneratedText("x", True, None) for _ in requests)
     asked = [
-        [one.answer.question for one in Llava(tiny.mllm, Told(*texts), fingerprint={}, seed=seed).analyze(requests)]
+        [one.answer.question for one in Llava(Told(*texts), fingerprint={}, written_by={}, seed=seed).analyze(requests)]
         for seed in (0, 0, 1)
     ]
     assert asked[0] == asked[1] != asked[2]
