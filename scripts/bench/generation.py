@@ -1,7 +1,7 @@
 """Three answers a picture: the reference's algorithm against this project's, same weights, pictures and run.
 
-The reference calls ``generate`` once for each answer, and each call encodes the picture and reads the prompt again. Ours
-encodes each picture once, reads what its prompts have in common once and decodes all answers of a block together.
+The reference calls ``generate`` once for each answer, and each call encodes the picture and reads the prompt again.
+Ours encodes each picture once, reads what its prompts have in common once and decodes all answers of a block together.
 ``--shape 7b`` computes instead of measuring: what both cost for LLaVA-v1.6-Mistral-7B, on the meta device.
 """
 
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,18 +88,17 @@ def measure(options: Options, blocks: Sequence[int], dtype: str) -> None:
     print(f"\n{dtype} on {device}: matmul {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s")
     engine.ask(images[:1], asked[:1])  # warm
     few = slice(options.reference_pictures)
-    reference = watched(device, lambda: one_by_one(engine, images[few], asked[few]))
+    reference = watched(device, partial(one_by_one, engine, images[few], asked[few]))
     before = rate(reference)
     cost = AnsweringCost(engine.mllm.model.config, engine.mllm.model.dtype.itemsize)
     print("algorithm       images/s  tokens/s  gain  first s  peak MB  equal texts  of matmul  of bandwidth")
     show("one by one", reference, reference, before, engine, share_of(engine, cost, reference, None, flops, bandwidth))
     for size in blocks:
         number = size * math.ceil(max(4, size) / size)
-        ours = watched(device, lambda n=number, b=size: in_blocks(engine, images[:n], asked[:n], b))
-        show(
-            f"ours, block {size}", ours, reference, before, engine, share_of(engine, cost, ours, size, flops, bandwidth)
-        )
-    again = watched(device, lambda: one_by_one(engine, images[few], asked[few]))
+        ours = watched(device, partial(in_blocks, engine, images[:number], asked[:number], size))
+        shares = share_of(engine, cost, ours, size, flops, bandwidth)
+        show(f"ours, block {size}", ours, reference, before, engine, shares)
+    again = watched(device, partial(one_by_one, engine, images[few], asked[few]))
     print(f"one by one again, after the others: {rate(again):.3f} images/s")
 
 
