@@ -78,20 +78,22 @@ class Request:
 class GeneratedText:
     """One answer as it comes out of a language model.
 
-    ``finished``: it ended by itself; ``score``: P(fake) at the verdict token, None without a verdict.
+    ``finished``: it ended by itself; ``score``: P(fake) at the verdict token, None without a verdict;
+    ``opening_score``: P(fake) at the first token that decides, None where the model's answers have no such token.
     """
 
     text: str
     finished: bool
     score: float | None
+    opening_score: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
     """One answer of a language model, as written (``text``) and as parsed (the other fields).
 
-    ``score`` is P(fake) at the verdict token, None where no verdict token was found; ``finished`` is False when the
-    answer was cut by the token limit.
+    ``score`` is P(fake) at the verdict token, None where no verdict token was found, and ``opening_score`` at the first
+    token that decides; ``finished`` is False when the answer was cut by the token limit.
     """
 
     text: str
@@ -104,6 +106,7 @@ class Answer:
     forgery_type: str | None = None
     finished: bool = True
     score: float | None = None
+    opening_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class Analysis:
             "match score": self.match_scores or (),
             "logit": tuple(logit for row in self.logits or () for logit in row),
             "answer's score": tuple(answer.score for answer in self.answers),
+            "answer's opening score": tuple(answer.opening_score for answer in self.answers),
         }
         return next(
             (

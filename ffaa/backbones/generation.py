@@ -21,7 +21,7 @@ from PIL import Image
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
 
-from ffaa.backbones.mllm import Mllm
+from ffaa.backbones.mllm import Mllm, Opening
 from ffaa.dialogue.answers import RESULT
 from ffaa.types import GeneratedText, InputError, Verdict
 
@@ -64,38 +64,60 @@ class GenerationEngine(Protocol):
         ...
 
 
-class VerdictTokens:
-    """The two tokens between which an answer decides, after ``Analysis result:``."""
+class DecidingTokens:
+    """The two tokens in which answers for real and for fake pictures first differ at one place.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Args:
+        tokenizer: of the model.
+        real: the text up to and with what answers for real pictures say there; it starts a line.
+        fake: the same for fake ones.
+        before: what an answer looks like up to that place.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, real: str, fake: str, before: re.Pattern[str]) -> None:
         self._tokenizer = tokenizer
-        self.real, self.fake = self._first_difference()
-
-    def _first_difference(self) -> tuple[int, int]:
-        """The first token in which the two verdict lines differ: a word, or its first letter for a byte tokenizer."""
-        lines = [
-            self._tokenizer(f"{RESULT}: {verdict}", add_special_tokens=False)["input_ids"]
-            for verdict in (Verdict.REAL, Verdict.FAKE)
-        ]
-        return next((real, fake) for real, fake in zip(*lines, strict=False) if real != fake)
+        self._before = before
+        lines = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (real, fake)]
+        # A word, or its first letter for a byte tokenizer.
+        differing = next(((one, other) for one, other in zip(*lines, strict=False) if one != other), None)
+        if differing is None:
+            raise InputError(f"the opening of answers decides nothing: {real!r} and {fake!r} begin alike")
+        self.real, self.fake = differing
 
     def locate(self, ids: Sequence[int]) -> int | None:
-        """Index of the verdict token in an answer's ids, None where it gives no verdict."""
+        """Index of the token in an answer's ids that decides, None where there is none."""
         for index, token in enumerate(ids):
-            if token in (self.real, self.fake) and _BEFORE_VERDICT.search(self._tokenizer.decode(ids[:index])):
+            if token in (self.real, self.fake) and self._before.search(self._tokenizer.decode(ids[:index])):
                 return index
         return None
 
 
-class _Recorder(LogitsProcessor):
-    """Keeps the two verdict tokens' raw logits of each step, (rows, 2); changes nothing."""
+def verdict_tokens(tokenizer: PreTrainedTokenizerBase) -> DecidingTokens:
+    """Those after ``Analysis result:``."""
+    real, fake = (f"{RESULT}: {verdict}" for verdict in (Verdict.REAL, Verdict.FAKE))
+    return DecidingTokens(tokenizer, real, fake, _BEFORE_VERDICT)
 
-    def __init__(self, tokens: VerdictTokens) -> None:
-        self._ids = [tokens.real, tokens.fake]
+
+def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: Opening) -> DecidingTokens:
+    """Those that a model's configuration names.
+
+    Raises:
+        InputError: the two are no different.
+    """
+    real, fake = (f"{opening.before} {word}" for word in (opening.real, opening.fake))
+    before = re.compile(rf"(?:^|\n){re.escape(opening.before)}\s*$")
+    return DecidingTokens(tokenizer, real, fake, before)
+
+
+class _Recorder(LogitsProcessor):
+    """Keeps the deciding tokens' raw logits of each step, (rows, deciders, 2); changes nothing."""
+
+    def __init__(self, deciders: Sequence[DecidingTokens]) -> None:
+        self._ids = torch.tensor([[tokens.real, tokens.fake] for tokens in deciders])
         self.steps: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        self.steps.append(scores[:, self._ids].float())
+        self.steps.append(scores[:, self._ids.to(scores.device)].float())
         return scores
 
 
@@ -113,13 +135,19 @@ class _GumbelNoise(LogitsProcessor):
         return noisy  # type: ignore[return-value]
 
 
+def _p_fake(real: float, fake: float) -> float:
+    return float(torch.sigmoid(torch.tensor(fake - real)))
+
+
 class TransformersEngine:
     """Local generation by transformers; the model is used as it is (its device, dtype and adapters)."""
 
     def __init__(self, mllm: Mllm, settings: GenerationSettings) -> None:
         self.mllm = mllm
         self.settings = settings
-        self.verdict_tokens = VerdictTokens(mllm.tokenizer)
+        opening = mllm.config.opening
+        self._deciders = [verdict_tokens(mllm.tokenizer)]
+        self._deciders += [opening_tokens(mllm.tokenizer, opening)] if opening else []
         self._most_rows = sys.maxsize
 
     def ask(self, images: Sequence[Image.Image], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
@@ -156,7 +184,7 @@ class TransformersEngine:
             raise ValueError(f"{len(images)} pictures but {len(prompts)} lists of prompts")
         if not any(prompts):
             return [[] for _ in images]
-        recorder = _Recorder(self.verdict_tokens)
+        recorder = _Recorder(self._deciders)
         processors = LogitsProcessorList([recorder])
         if self.settings.temperature > 0:
             processors.append(_GumbelNoise(self.settings.temperature, self._row_seeds(images, prompts)))
@@ -165,8 +193,8 @@ class TransformersEngine:
             **inputs, generation_config=self._generation_config(), logits_processor=processors
         )
         rows = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        pairs = torch.stack(recorder.steps, dim=1)
-        texts = iter([self._read(row, pair) for row, pair in zip(rows, pairs, strict=True)])
+        logits = torch.stack(recorder.steps, dim=1).tolist()
+        texts = iter([self._read(row, steps) for row, steps in zip(rows, logits, strict=True)])
         return [[next(texts) for _ in row] for row in prompts]
 
     def _generate_what_fits(
@@ -266,13 +294,15 @@ class TransformersEngine:
             pad_token_id=self.mllm.tokenizer.pad_token_id,
         )
 
-    def _read(self, row: list[int], pairs: torch.Tensor) -> GeneratedText:
-        """One row's text; ``pairs`` (steps, 2) are the verdict tokens' logits."""
+    def _read(self, row: list[int], logits: list[list[list[float]]]) -> GeneratedText:
+        """One row's text; ``logits`` (steps, deciders, 2) are the deciding tokens'."""
         finished = self.mllm.end_token_id in row
         ids = row[: row.index(self.mllm.end_token_id)] if finished else row
-        place = self.verdict_tokens.locate(ids)
-        score = None if place is None else float(torch.sigmoid(pairs[place, 1] - pairs[place, 0]))
-        return GeneratedText(self.mllm.tokenizer.decode(ids, skip_special_tokens=True).strip(), finished, score)
+        scores: list[float | None] = []
+        for index, tokens in enumerate(self._deciders):
+            place = tokens.locate(ids)
+            scores.append(None if place is None else _p_fake(*logits[place][index]))
+        return GeneratedText(self.mllm.tokenizer.decode(ids, skip_special_tokens=True).strip(), finished, *scores)
 
     def _row_seeds(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[int]:
         """A seed a row out of what the row is, so that a picture's samples are the same in any batch."""

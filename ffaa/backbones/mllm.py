@@ -55,6 +55,18 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """The first place at which a model's answers decide, where its training made one."""
+
+    before: str
+    """What stands before it on its line."""
+    real: str
+    """How answers go on that say real."""
+    fake: str
+    """How answers go on that say fake."""
+
+
+@dataclass(frozen=True)
 class MllmConfig:
     """What a multimodal language model is made of."""
 
@@ -74,6 +86,8 @@ class MllmConfig:
     """Layout of the conversation: chatml or vicuna_v1."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """Adapters that stage 1 trains."""
+    opening: Opening | None = None
+    """Where its answers first decide; null where they open freely."""
 
 
 @dataclass(frozen=True)

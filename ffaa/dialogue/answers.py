@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from ffaa.types import Answer, Hypothesis, Verdict
+from ffaa.types import Answer, GeneratedText, Hypothesis, Verdict
 
 DESCRIPTION = "Image description"
 REASONING = "Forgery reasoning"
@@ -143,6 +144,12 @@ def parse(
         finished=finished,
         score=score,
     )
+
+
+def read(text: GeneratedText, *, question: str, hypothesis: Hypothesis = Hypothesis.NONE) -> Answer:
+    """:func:`parse` for what a language model gave to a question, with all that is known of it."""
+    answer = parse(text.text, question=question, hypothesis=hypothesis, finished=text.finished, score=text.score)
+    return replace(answer, opening_score=text.opening_score)
 
 
 def format_answer(

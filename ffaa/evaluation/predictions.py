@@ -122,7 +122,7 @@ def _is_answer(answer: Mapping[str, Any]) -> bool:
         and answer.get("hypothesis") in tuple(Hypothesis)
         and isinstance(answer.get("finished"), bool)
         and "score" in answer
-        and (answer["score"] is None or _is_share(answer["score"]))
+        and all(score is None or _is_share(score) for score in (answer["score"], answer.get("opening_score")))
     )
 
 

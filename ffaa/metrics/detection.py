@@ -159,9 +159,10 @@ def summarize(
 
     Returns:
         A JSON-ready dict: counts; ``decisions``: one :func:`decision_metrics` for each of ``method`` (its own
-        decision), ``free_answer``, ``majority_vote``, ``score_threshold`` (score > 0.5) and ``majority_class``;
-        ``answers`` (how many, unparsed, cut); ``by_chosen``, ``by_difficulty``, ``by_type`` and ``types`` where the
-        lines hold what they need, else empty or None.
+        decision), ``free_answer``, ``opening`` (its first deciding token, where the answers have one),
+        ``majority_vote``, ``score_threshold`` (score > 0.5) and ``majority_class``; ``answers`` (how many, unparsed,
+        cut); ``by_chosen``, ``by_difficulty``, ``by_type`` and ``types`` where the lines hold what they need, else
+        empty or None.
     """
     done = [line for line in predictions if line["status"] == "ok"]
     labels = [line["label"] for line in done]
@@ -170,6 +171,7 @@ def summarize(
         for name, decide in {
             "method": _method,
             "free_answer": _free_answer,
+            **({"opening": _opening} if _have_openings(done) else {}),
             "majority_vote": _majority_vote,
             "score_threshold": _score_threshold,
             "majority_class": _majority_class,
@@ -207,6 +209,16 @@ def _method(lines: Lines) -> Decided:
 def _free_answer(lines: Lines) -> Decided:
     first = [line["answers"][0] if line["answers"] else None for line in lines]
     return [a["verdict"] if a else Verdict.UNPARSED for a in first], [a["score"] if a else None for a in first]
+
+
+def _have_openings(lines: Lines) -> bool:
+    return any(answer.get("opening_score") is not None for line in lines for answer in line["answers"][:1])
+
+
+def _opening(lines: Lines) -> Decided:
+    """P(fake) at the free answer's first token that decides: a language model's verdict before it gives reasons."""
+    scores = [line["answers"][0].get("opening_score") if line["answers"] else None for line in lines]
+    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
 
 
 def _majority_vote(lines: Lines) -> Decided:

@@ -14,6 +14,7 @@ from ffaa.metrics.detection import overall
 
 DECISIONS = {
     "free_answer": "free answer",
+    "opening": "free answer, first deciding token",
     "majority_vote": "majority vote",
     "method": "{method}",
     "score_threshold": "score > 0.5",
@@ -50,6 +51,8 @@ def decisions_table(benchmark: str, summary: Mapping[str, Any], method: str) -> 
     title = f"{escape(benchmark)}: {summary['n']} pictures ({summary['n_real']} real, {summary['n_fake']} fake{failed})"
     table = _table(title, "decision")
     for key, name in DECISIONS.items():
+        if key not in summary["decisions"]:
+            continue
         label = name.format(method=METHOD_TITLES.get(method, method))
         table.add_row(label, *_cells(summary["decisions"][key]), style="bold" if key == "method" else None)
     return table

@@ -9,8 +9,14 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from ffaa.backbones.generation import GenerationSettings, TransformersEngine, VerdictTokens
-from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
+from ffaa.backbones.generation import (
+    DecidingTokens,
+    GenerationSettings,
+    TransformersEngine,
+    opening_tokens,
+    verdict_tokens,
+)
+from ffaa.backbones.mllm import Mllm, MllmConfig, Opening, build_mllm
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.prompts import FREE_QUESTIONS
@@ -180,46 +186,72 @@ def test_sampling_follows_the_model_s_probabilities() -> None:
     ],
 )
 def test_the_verdict_token_is_found_where_the_verdict_is(mllm: Mllm, text: str, place: str | None) -> None:
-    tokens = VerdictTokens(mllm.tokenizer)
+    tokens = verdict_tokens(mllm.tokenizer)
     ids = mllm.tokenizer(text, add_special_tokens=False)["input_ids"]
     found = tokens.locate(ids)
     assert (None if found is None else mllm.tokenizer.decode(ids[found:])[:4]) == place
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("Image description: a face.\nForgery reasoning: No editing found.", "No"),
+        ("Forgery reasoning: Signs of synthesis", "Signs"),
+        ("No editing. Forgery reasoning: No", None),
+        ("Image description: No face.\nForgery reasoning: A blur", None),
+        ("", None),
+    ],
+)
+def test_the_opening_is_found_where_an_answer_first_decides(mllm: Mllm, text: str, place: str | None) -> None:
+    ids = mllm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = opening_tokens(mllm.tokenizer, Opening("Forgery reasoning:", "No", "Signs")).locate(ids)
+    assert (found is None) is (place is None)
+    assert place is None or mllm.tokenizer.decode(ids[found:]).startswith(place)
+
+
+def test_an_opening_must_decide(mllm: Mllm) -> None:
+    with pytest.raises(InputError, match="decides nothing: .So same. and .So same. begin alike"):
+        opening_tokens(mllm.tokenizer, Opening("So", "same", "same"))
+
+
 def test_the_score_is_fake_s_share_at_the_verdict_token(mllm: Mllm, monkeypatch: pytest.MonkeyPatch) -> None:
     place = 3
-    monkeypatch.setattr(VerdictTokens, "locate", lambda self, ids: place)
+    opening = Opening("Forgery reasoning:", "No", "Signs")
+    mllm = replace(mllm, config=replace(mllm.config, opening=opening))
+    monkeypatch.setattr(DecidingTokens, "locate", lambda self, ids: place)
     images, asked = pictures(2), [[mllm.prompt("Real?")], [mllm.prompt("Is this face real or fake? Why?")]]
     engine = TransformersEngine(replace(mllm, end_token_id=-1), GenerationSettings(max_new_tokens=8))
     monkeypatch.setattr(engine, "_generation_config", lambda: GenerationConfig(max_new_tokens=8, pad_token_id=0))
     written: list[list[int]] = []
     read = engine._read
 
-    def note(row: list[int], pairs: torch.Tensor) -> GeneratedText:
+    def note(row: list[int], logits: list[list[list[float]]]) -> GeneratedText:
         written.append(row)
-        return read(row, pairs)
+        return read(row, logits)
 
     monkeypatch.setattr(engine, "_read", note)
-    scores = [row[0].score for row in engine.generate(images, asked)]
-    tokens = engine.verdict_tokens
-    for image, (prompt,), ids, score in zip(images, asked, written, scores, strict=True):
+    texts = [row[0] for row in engine.generate(images, asked)]
+    for image, (prompt,), ids, text in zip(images, asked, written, texts, strict=True):
         sequence = torch.tensor([mllm.prompt_ids(prompt) + ids[:place]])
         with torch.inference_mode():
             logits = mllm.model(input_ids=sequence, pixel_values=mllm.pixel_values([image])).logits[0, -1]
-        wanted = torch.softmax(logits[[tokens.real, tokens.fake]], dim=0)[1]
-        assert score == pytest.approx(float(wanted), abs=1e-5)
+        verdict, opened = verdict_tokens(mllm.tokenizer), opening_tokens(mllm.tokenizer, opening)
+        for score, tokens in ((text.score, verdict), (text.opening_score, opened)):
+            wanted = torch.softmax(logits[[tokens.real, tokens.fake]], dim=0)[1]
+            assert score == pytest.approx(float(wanted), abs=1e-5)
 
 
 def test_an_answer_ends_before_its_end_token(mllm: Mllm) -> None:
     engine = TransformersEngine(mllm, GenerationSettings())
     ids = mllm.tokenizer(ANSWER, add_special_tokens=False)["input_ids"]
-    pairs = torch.zeros(len(ids) + 3, 2)
-    pairs[VerdictTokens(mllm.tokenizer).locate(ids), 1] = 2.0
-    ended = engine._read([*ids, mllm.end_token_id, *ids[:2]], pairs)
+    logits = torch.zeros(len(ids) + 3, 1, 2)
+    logits[verdict_tokens(mllm.tokenizer).locate(ids), 0, 1] = 2.0
+    steps = logits.tolist()
+    ended = engine._read([*ids, mllm.end_token_id, *ids[:2]], steps)
     assert (ended.text, ended.finished) == (ANSWER, True)
     assert ended.score == pytest.approx(1 / (1 + np.exp(-2)))
-    assert not engine._read(ids, pairs).finished
-    assert engine._read(ids[:9], pairs).score is None
+    assert not engine._read(ids, steps).finished
+    assert engine._read(ids[:9], steps).score is None
 
 
 class Cramped(TransformersEngine):

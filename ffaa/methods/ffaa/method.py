@@ -14,7 +14,7 @@ from PIL import Image
 from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.config import load_yaml
-from ffaa.dialogue.answers import parse
+from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
 from ffaa.methods.checkpoint import (
     find_checkpoint,
@@ -127,7 +127,7 @@ class Ffaa:
     def _ordered(self, questions: Sequence[str], texts: Sequence[GeneratedText]) -> tuple[Answer, ...]:
         """[free, the presumption opposite to its verdict, the same one], cut to ``generate_num`` answers."""
         free, *presumed = [
-            parse(text.text, question=question, hypothesis=hypothesis, finished=text.finished, score=text.score)
+            read(text, question=question, hypothesis=hypothesis)
             for question, hypothesis, text in zip(questions, HYPOTHESES, texts, strict=False)
         ]
         # As published, only `real` puts the fake presumption first; an answer without a verdict counts as fake here.

@@ -10,7 +10,7 @@ from typing import Any
 from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.config import load_yaml
-from ffaa.dialogue.answers import parse
+from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import free_question
 from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint, writer_identity
 from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
@@ -74,7 +74,7 @@ class Llava:
         """The verdict that the answer states."""
         analyses = []
         for request, (question,), (text,) in zip(requests, self.questions(requests), texts, strict=True):
-            answer = parse(text.text, question=question, finished=text.finished, score=text.score)
+            answer = read(text, question=question)
             score = UNDECIDED if answer.score is None else answer.score
             analyses.append(Analysis(verdict=answer.verdict, score=score, answers=(answer,), id=request.id))
         return analyses
