@@ -45,6 +45,10 @@ class InferenceConfig:
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
+    attn_implementation: str | None = None
+    """Attention of the language model by transformers' name: sdpa, eager, flash_attention_2 where it is installed."""
+    compile: Switch = False
+    """Compile the language model (torch.compile)."""
     offline: Switch = False
     """Use no network."""
 
@@ -61,7 +65,8 @@ def main() -> int:
 
     shared = ("crop", "all_faces", "question", "device")
     pictures = Pictures(config.paths, **{key: getattr(config, key) for key in shared})
-    chosen = {key: getattr(config, key) for key in ("checkpoint", "generate_num", "seed", "device", "dtype")}
+    told = ("checkpoint", "generate_num", "seed", "device", "dtype", "attn_implementation", "compile")
+    chosen = {key: getattr(config, key) for key in told}
     method = load_method(config.method, model_dir=model_dir, **chosen)
     heat_maps = config.out if config.visualize else None
     failed = 0

@@ -85,6 +85,20 @@ def run_door(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """Where and how a method computes."""
+
+    device: str = "auto"
+    """See :func:`pick_device`."""
+    dtype: str = "auto"
+    """Of the language model, see :func:`pick_dtype`; selectors compute in float32."""
+    attn_implementation: str | None = None
+    """Attention of the language model and its tower by transformers' name (sdpa, eager, flash_attention_2)."""
+    compile: bool = False
+    """Compile the language model (torch.compile)."""
+
+
 def rank() -> int:
     """This process's index among those that a launcher (torchrun, deepspeed, accelerate) started; 0 when alone."""
     return int(os.environ.get("RANK", "0"))

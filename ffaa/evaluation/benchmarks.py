@@ -66,6 +66,10 @@ class ScoringOptions:
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
+    attn_implementation: str | None = None
+    """Attention of the language model by transformers' name: sdpa, eager, flash_attention_2 where it is installed."""
+    compile: Switch = False
+    """Compile the language model (torch.compile); worth its minutes on long runs on a GPU."""
     offline: Switch = False
     """Download nothing: what is not in the cache is an error."""
     benchmark_root: Path | None = None
@@ -218,6 +222,8 @@ def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any], str]:
         checkpoint=config.checkpoint,
         device=str(device),
         dtype=dtype,
+        attn_implementation=config.attn_implementation,
+        compile=config.compile,
         generate_num=config.generate_num,
         seed=config.seed,
         max_new_tokens=config.max_new_tokens,
@@ -234,6 +240,8 @@ def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any], str]:
         "crop_margin": CROP_MARGIN if config.crop else None,
         "device": device.type,
         "dtype": dtype,
+        "attn_implementation": config.attn_implementation,
+        "compile": config.compile,
         "fingerprint": method.fingerprint,
     }
     return method, options, str(device)

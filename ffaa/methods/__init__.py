@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffaa.runtime import check_seed, closest
+from ffaa.runtime import Compute, check_seed, closest
 from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def load_method(
     checkpoint: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    attn_implementation: str | None = None,
+    compile: bool = False,
     generate_num: int | None = None,
     seed: int = 0,
     max_new_tokens: int | None = None,
@@ -63,6 +65,8 @@ def load_method(
         checkpoint: folder of trained weights, instead of the one that the YAML names.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of the language model; selectors run in float32.
+        attn_implementation: of the language model, by transformers' name; None: what transformers chooses.
+        compile: compile the language model (torch.compile).
         generate_num: answers per picture, None: what the YAML says.
         seed: chooses each picture's question; random weights (size tiny) are drawn from it too.
         max_new_tokens: length limit of an answer, None: what the YAML says.
@@ -80,8 +84,7 @@ def load_method(
     method: Method = import_module(METHODS[name]).load(
         model_dir,
         checkpoint=checkpoint,
-        device=device,
-        dtype=dtype,
+        compute=Compute(device, dtype, attn_implementation, compile),
         generate_num=generate_num,
         seed=seed,
         max_new_tokens=max_new_tokens,

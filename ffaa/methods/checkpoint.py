@@ -13,7 +13,7 @@ from ffaa.assets.store import read_manifest
 from ffaa.backbones.adapter import load_mllm
 from ffaa.backbones.generation import GenerationSettings
 from ffaa.backbones.mllm import Mllm, MllmConfig
-from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
+from ffaa.runtime import PROJECT_ROOT, Compute, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
 from ffaa.types import InputError
 
 CHECKPOINT_FILE = "checkpoint.json"
@@ -80,18 +80,29 @@ def tower_hash(source: str | Mapping[str, Any]) -> str:
 
 
 def load_trained_mllm(
-    config: MllmConfig, checkpoint: Path | None, model_dir: Path, *, device: str, dtype: str, seed: int
+    config: MllmConfig, checkpoint: Path | None, model_dir: Path, *, compute: Compute, seed: int
 ) -> Mllm:
     """The language model of a method. Without a checkpoint: a whole published model, or random weights (size tiny).
 
     Raises:
-        InputError: no checkpoint for a model whose projector would then be untrained; bad device, dtype or weights.
+        InputError: no checkpoint for a model whose projector would then be untrained; bad device, dtype or weights; an
+            attention that the model or the machine has not.
     """
     random_weights = not isinstance(config.vision, str) and not isinstance(config.language, str)
     if checkpoint is None and config.base is None and not random_weights:
         raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which its projector is untrained")
-    place = pick_device(device)
-    return load_mllm(config, checkpoint, dtype=pick_dtype(dtype, place), device=place, seed=seed)
+    place = pick_device(compute.device)
+    mllm = load_mllm(config, checkpoint, dtype=pick_dtype(compute.dtype, place), device=place, seed=seed)
+    if compute.attn_implementation is not None:
+        try:
+            mllm.model.set_attn_implementation(compute.attn_implementation)
+        except (ValueError, ImportError) as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise InputError(f"no attention {compute.attn_implementation!r} for this model: {reason}") from error
+    if compute.compile:
+        # Lengths and numbers of rows change from step to step.
+        mllm.model.get_decoder().compile(dynamic=True)
+    return mllm
 
 
 def mllm_fingerprint(config: MllmConfig, checkpoint: Path | None) -> dict[str, str]:
@@ -105,10 +116,10 @@ def mllm_fingerprint(config: MllmConfig, checkpoint: Path | None) -> dict[str, s
 
 
 def writer_identity(
-    config: MllmConfig, checkpoint: Path | None, settings: GenerationSettings, *, device: str, dtype: str
+    config: MllmConfig, checkpoint: Path | None, settings: GenerationSettings, compute: Compute
 ) -> dict[str, Any]:
-    """What an answer depends on besides picture and question; which device wrote it is not told apart."""
-    precision = str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+    """What an answer depends on besides picture and question; of how it was computed, the precision alone."""
+    precision = str(pick_dtype(compute.dtype, pick_device(compute.device))).removeprefix("torch.")
     # Greedy answers depend on no seed.
     seed = settings.seed if settings.temperature else None
     return {**mllm_fingerprint(config, checkpoint), **to_plain(settings), "seed": seed, "dtype": precision}

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ffaa.config import load_yaml, model_folder, parse
+from ffaa.config import Switch, load_yaml, model_folder, parse
 from ffaa.data.images import find_images, open_image
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, pick_device, run_door
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, Compute, pick_device, run_door
 from ffaa.types import GeneratedText, InputError
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Options:
     """Pictures that the reference answers, one after the other."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    attn_implementation: str | None = None
+    """Attention by transformers' name."""
+    compile: Switch = False
+    """Compile the language model."""
     peak_tflops: float = 989.0
     """For --shape 7b: the GPU's bfloat16 peak (H100 SXM by default)."""
     peak_gbytes: float = 3350.0
@@ -111,7 +115,8 @@ def load_engine(options: Options, device: torch.device, dtype: str) -> Transform
     model_dir = model_folder("ffaa", options.model)
     config = load_yaml(model_dir / "model.yaml", FfaaConfig)
     checkpoint = find_checkpoint(config.checkpoint, None, methods=("ffaa",))
-    mllm = load_trained_mllm(config.mllm, checkpoint, model_dir, device=str(device), dtype=dtype, seed=0)
+    compute = Compute(str(device), dtype, options.attn_implementation, options.compile)
+    mllm = load_trained_mllm(config.mllm, checkpoint, model_dir, compute=compute, seed=0)
     return TransformersEngine(mllm, GenerationSettings(config.max_new_tokens))
 
 

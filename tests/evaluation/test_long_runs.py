@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,14 @@ def _run_toy(root: Path, out: Path, *, largest_file: int | None = None) -> subpr
         "from ffaa.runtime import run_door; from tests.evaluation.toy import main\n"
         "run_door(lambda: main() or 0)"  # as every program does
     )
-    limits = {} if largest_file is None else {"preexec_fn": lambda: _limit(largest_file)}
     return subprocess.run(
         [sys.executable, "-c", program, str(root), str(out), "0"],
-        cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=120, **limits,
-    )  # fmt: skip
+        preexec_fn=None if largest_file is None else partial(_limit, largest_file),
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def _limit(size: int) -> None:

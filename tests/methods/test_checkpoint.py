@@ -10,7 +10,7 @@ from ffaa.assets import TABLE
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.methods import checkpoint as checkpoints
 from ffaa.methods.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_trained_mllm, mllm_fingerprint, tower_hash
-from ffaa.runtime import PROJECT_ROOT
+from ffaa.runtime import PROJECT_ROOT, Compute
 from ffaa.types import InputError
 
 TINY_TOWERS = MllmConfig(vision={"hidden_size": 32}, language={"hidden_size": 48})
@@ -95,4 +95,4 @@ def test_the_fingerprint_follows_configuration_and_weights(tmp_path: Path) -> No
 
 def test_an_untrained_projector_is_refused() -> None:
     with pytest.raises(InputError, match="untrained"):
-        load_trained_mllm(MllmConfig(), None, PROJECT_ROOT, device="cpu", dtype="float32", seed=0)
+        load_trained_mllm(MllmConfig(), None, PROJECT_ROOT, compute=Compute("cpu", "float32"), seed=0)

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from ffaa.backbones.generation import TransformersEngine
 from ffaa.config import load_yaml
 from ffaa.methods import METHODS, load_method
 from ffaa.methods.ffaa.method import FfaaConfig
-from ffaa.methods.llava.method import LlavaConfig
+from ffaa.methods.llava.method import Llava, LlavaConfig
 from ffaa.runtime import PROJECT_ROOT
-from ffaa.types import InputError
+from ffaa.types import InputError, Request
 
 CONFIGS = {"ffaa": FfaaConfig, "llava": LlavaConfig}
 MODELS = ("tiny", "mini", "mistral")
@@ -77,3 +80,24 @@ def test_a_selector_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(InputError, match="MIDS is untrained"):
         load_method("ffaa", model_dir=tmp_path, device="cpu")
+
+
+def test_attention_and_compilation_are_chosen() -> None:
+    def load(**options: Any) -> Llava:
+        tiny = PROJECT_ROOT / "configs/llava/tiny"
+        method = load_method("llava", model_dir=tiny, device="cpu", dtype="float32", max_new_tokens=5, **options)
+        assert isinstance(method, Llava)
+        return method
+
+    def model(method: Llava) -> Any:
+        assert isinstance(method.engine, TransformersEngine)
+        return method.engine.mllm.model
+
+    request = Request(Image.new("RGB", (20, 20)), id="a")
+    eager = load(attn_implementation="eager")
+    assert model(eager).config.text_config._attn_implementation == "eager"
+    assert eager.analyze([request])[0].answer.text == load().analyze([request])[0].answer.text
+    with pytest.raises(InputError, match="no attention 'flash' for this model: "):
+        load(attn_implementation="flash")
+    assert model(load()).get_decoder()._compiled_call_impl is None
+    assert model(load(compile=True)).get_decoder()._compiled_call_impl is not None

@@ -26,7 +26,7 @@ from ffaa.methods.checkpoint import (
 from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
-from ffaa.runtime import config_hash, pick_device, sha256_folder
+from ffaa.runtime import Compute, config_hash, pick_device, sha256_folder
 from ffaa.types import Analysis, Answer, GeneratedText, Hypothesis, InputError, Mode, Request, Verdict
 
 HYPOTHESES = (Hypothesis.NONE, Hypothesis.REAL, Hypothesis.FAKE)
@@ -161,8 +161,7 @@ def load(
     model_dir: Path,
     *,
     checkpoint: Path | None,
-    device: str,
-    dtype: str,
+    compute: Compute,
     generate_num: int | None,
     seed: int,
     max_new_tokens: int | None,
@@ -182,15 +181,17 @@ def load(
     settings = GenerationSettings(max_new_tokens=limit, seed=seed)
     engine = None
     if mode is not Mode.SCORE:
-        mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
+        mllm = load_trained_mllm(config.mllm, folder, model_dir, compute=compute, seed=seed)
         engine = TransformersEngine(mllm, settings)
-    mids = None if mode is Mode.GENERATE else _load_selector(config, folder, model_dir, device=device, seed=seed)
+    mids = None
+    if mode is not Mode.GENERATE:
+        mids = _load_selector(config, folder, model_dir, device=compute.device, seed=seed)
     judged_by = mids_fingerprint(mids.settings, folder) if mids else {}
     return Ffaa(
         engine,
         mids,
         fingerprint={**mllm_fingerprint(config.mllm, folder), **judged_by},
-        written_by=writer_identity(config.mllm, folder, settings, device=device, dtype=dtype),
+        written_by=writer_identity(config.mllm, folder, settings, compute),
         generate_num=answers,
         seed=seed,
     )

@@ -13,6 +13,7 @@ from ffaa.config import load_yaml
 from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import free_question
 from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint, writer_identity
+from ffaa.runtime import Compute
 from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
 
 UNDECIDED = 0.5
@@ -84,8 +85,7 @@ def load(
     model_dir: Path,
     *,
     checkpoint: Path | None,
-    device: str,
-    dtype: str,
+    compute: Compute,
     generate_num: int | None,
     seed: int,
     max_new_tokens: int | None,
@@ -104,11 +104,11 @@ def load(
     settings = GenerationSettings(max_new_tokens=limit, seed=seed)
     engine = None
     if mode is not Mode.SCORE:
-        mllm = load_trained_mllm(config.mllm, folder, model_dir, device=device, dtype=dtype, seed=seed)
+        mllm = load_trained_mllm(config.mllm, folder, model_dir, compute=compute, seed=seed)
         engine = TransformersEngine(mllm, settings)
     return Llava(
         engine,
         fingerprint=mllm_fingerprint(config.mllm, folder),
-        written_by=writer_identity(config.mllm, folder, settings, device=device, dtype=dtype),
+        written_by=writer_identity(config.mllm, folder, settings, compute),
         seed=seed,
     )
