@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _QUESTION_TOKENS = 128
 """More than the longest of the published questions takes."""
+_IMAGE_TOKENS = 2048
+"""More than a picture takes in most models of another layout than LLaVA's, which take as many as its size asks for."""
 
 # What the parser of answers takes as the start of the verdict line, up to where the verdict is to come.
 _BEFORE_VERDICT = re.compile(rf"(?:^|\n)[\s*_`#>+•·\-\d.()]*{RESULT}[\s*_`]*:[\s*_`\"']*$", re.IGNORECASE)
@@ -162,16 +164,20 @@ class TransformersEngine:
 
     def picture_bytes(self, answers: int) -> int:
         """The keys and values of all tokens, the logits of a step, and the picture's way through its tower."""
-        config = self.mllm.model.config
-        text, vision = config.get_text_config(), config.vision_config
+        model, text = self.mllm.model, self.mllm.model.config.get_text_config()
+        llava = isinstance(model, LlavaForConditionalGeneration)
+        image_tokens = self.mllm.image_tokens if llava else _IMAGE_TOKENS
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        tokens = self.mllm.image_tokens + _QUESTION_TOKENS + self.settings.max_new_tokens
-        keys_and_values = 2 * text.num_hidden_layers * text.num_key_value_heads * width * tokens
-        patches = (vision.image_size // vision.patch_size) ** 2
-        tower = patches * (vision.num_hidden_layers * vision.hidden_size + 4 * vision.intermediate_size)
-        prefill = self.mllm.image_tokens * 4 * text.intermediate_size
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        tokens = image_tokens + _QUESTION_TOKENS + self.settings.max_new_tokens
+        keys_and_values = 2 * text.num_hidden_layers * heads * width * tokens * model.dtype.itemsize
         logits = 3 * text.vocab_size * torch.float32.itemsize
-        return int(answers * (keys_and_values * self.mllm.model.dtype.itemsize + logits) + (tower + prefill) * 4)
+        once = image_tokens * 4 * text.intermediate_size * torch.float32.itemsize
+        if llava:
+            vision = model.config.vision_config
+            states = vision.num_hidden_layers * vision.hidden_size + 4 * vision.intermediate_size
+            once += (vision.image_size // vision.patch_size) ** 2 * states * torch.float32.itemsize
+        return int(answers * (keys_and_values + logits) + once)
 
     @torch.inference_mode()
     def generate(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
@@ -214,12 +220,16 @@ class TransformersEngine:
             self._most_rows = rows // 2
             log.warning("out of memory with %d answers at once; from here on %d", rows, self._most_rows)
         # Outside of the except clause, whose traceback holds the tensors that did not fit.
+        return self._generate_by_halves(images, prompts)
+
+    def _generate_by_halves(
+        self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]
+    ) -> list[list[GeneratedText]]:
         clear_device_cache(garbage_collection=True)
         if len(images) == 1:
-            (row,), half = prompts, rows // 2
-            return [
-                [*self._generate_what_fits(images, [row[:half]])[0], *self._generate_what_fits(images, [row[half:]])[0]]
-            ]
+            (row,) = prompts
+            halves = (row[: len(row) // 2], row[len(row) // 2 :])
+            return [[text for half in halves for text in self._generate_what_fits(images, [half])[0]]]
         half = len(images) // 2
         first = self._generate_what_fits(images[:half], prompts[:half])
         return [*first, *self._generate_what_fits(images[half:], prompts[half:])]
