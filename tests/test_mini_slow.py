@@ -58,7 +58,7 @@ def test_answers_together_equal_answers_one_by_one(free_ma: str) -> None:
 
 
 def evaluate(folder: Path, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "eval.py", "--benchmark", "free_ma", "--eval_num", "24", "--dtype", "float32"]
+    command = [sys.executable, "eval.py", "--benchmark=free_ma", "--eval_num=24", "--dtype=float32", "--cache=0"]
     options = ["--block_size", "4", "--run", name, "--result_root", str(folder)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen([*command, *options], cwd=PROJECT_ROOT, stdout=quiet, stderr=quiet)

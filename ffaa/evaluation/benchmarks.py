@@ -16,9 +16,10 @@ from ffaa.evaluation.cached_method import CachedMethod
 from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.result_folder import Job, RunSettings, read_config, rescore
 from ffaa.evaluation.runner import (
-    Prepare,
+    AS_THEY_ARE,
+    Pictures,
+    cropped_to_faces,
     data_fingerprint,
-    face_cropper,
     fitting_block,
     run_jobs,
     select,
@@ -114,7 +115,7 @@ def evaluate(config: EvalConfig) -> list[Result]:
     if config.score_only:
         return [_score_again(config.score_only)]
     plan = _plan(config)
-    summaries = run_jobs(plan.method, plan.jobs, plan.prepare, plan.rank)
+    summaries = run_jobs(plan.method, plan.jobs, plan.pictures, plan.rank)
     if summaries is None:
         return []
     return [
@@ -135,14 +136,14 @@ def generate(config: EvalConfig) -> tuple[int, int, Path]:
     plan = _plan(config)
     if not isinstance(plan.method, CachedMethod):
         raise InputError("--mode generate keeps answers, which --cache 0 forbids")
-    return *write_answers(plan.method, plan.jobs, plan.prepare, plan.rank), plan.method.cache.path
+    return *write_answers(plan.method, plan.jobs, plan.pictures, plan.rank), plan.method.cache.path
 
 
 @dataclass(frozen=True)
 class _Plan:
     method: Method
     jobs: list[Job]
-    prepare: Prepare | None
+    pictures: Pictures
     rank: Rank
 
 
@@ -163,7 +164,7 @@ def _plan(config: EvalConfig) -> _Plan:
     ]
     if config.cache and isinstance(method, Generates):
         method = CachedMethod(method, AnswerCache(method.written_by), mode)
-    return _Plan(method, jobs, face_cropper(device) if config.crop else None, rank)
+    return _Plan(method, jobs, cropped_to_faces(device) if config.crop else AS_THEY_ARE, rank)
 
 
 def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig, fitting: int) -> Job:

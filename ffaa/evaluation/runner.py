@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 Prepare = Callable[[Image], Image]
 Block = Sequence[Item]
 
+
+@dataclass(frozen=True)
+class Pictures:
+    """How pictures are read.
+
+    ``prepare``: from the upright picture to what the method is given, such as the face crop; it raises an InputError
+    for one that cannot be used. ``ahead``: read the next block while one is analysed.
+    """
+
+    prepare: Prepare | None = None
+    ahead: bool = True
+
+
+AS_THEY_ARE = Pictures()
+
 _MOST_ON_CPU, _MOST_ON_GPU = 32, 64
 """Pictures in a block, beyond which nothing is gained (scripts/bench/generation.py)."""
 _SHARE_OF_MEMORY = 0.6
@@ -41,26 +57,26 @@ _SHARE_OF_MEMORY = 0.6
 
 
 def run(
-    method: Method, benchmark: Benchmark, out_dir: Path, settings: RunSettings, prepare: Prepare | None = None
+    method: Method, benchmark: Benchmark, out_dir: Path, settings: RunSettings, pictures: Pictures = AS_THEY_ARE
 ) -> dict[str, Any]:
     """One benchmark by this process alone; see :func:`run_jobs`."""
-    summaries = run_jobs(method, [Job(benchmark, out_dir, settings)], prepare)
+    summaries = run_jobs(method, [Job(benchmark, out_dir, settings)], pictures)
     assert summaries is not None
     return summaries[0]
 
 
 def run_jobs(
-    method: Method, jobs: Sequence[Job], prepare: Prepare | None = None, rank: Rank = ALONE
+    method: Method, jobs: Sequence[Job], pictures: Pictures = AS_THEY_ARE, rank: Rank = ALONE
 ) -> list[dict[str, Any]] | None:
     """Analyse this rank's share of the pictures that have no line yet; the rank that ends last sums up for all.
 
-    A picture that cannot be used (it does not open, ``prepare`` raises an ``InputError``, its score is no number) gets
+    A picture that cannot be used (it does not open, preparing it raises an ``InputError``, its score is no number) gets
     a line with ``status: failed`` and the reason, and is not tried again.
 
     Args:
         method: what analyses.
         jobs: the benchmarks, whose items are scored in their order, and the result folders, made where missing.
-        prepare: from the upright picture to what the method is given, such as the face crop.
+        pictures: how they are read.
         rank: this process among those that were launched together with the same jobs.
 
     Returns:
@@ -75,12 +91,12 @@ def run_jobs(
         folders = in_step(rank, lambda: hold(jobs, rank, held), lambda: [start(job, rank) for job in jobs])
         for job, begun in zip(jobs, folders, strict=True):
             if blocks := _share(job.benchmark, begun, rank):
-                _analyse(method, job, blocks, begun.done, prepare, rank)
+                _analyse(method, job, blocks, begun.done, pictures, rank)
         return close(jobs)
 
 
 def write_answers(
-    method: CachedMethod, jobs: Sequence[Job], prepare: Prepare | None = None, rank: Rank = ALONE
+    method: CachedMethod, jobs: Sequence[Job], pictures: Pictures = AS_THEY_ARE, rank: Rank = ALONE
 ) -> tuple[int, int]:
     """Have this rank's share of the pictures answered and the answers kept; no result is written.
 
@@ -96,7 +112,7 @@ def write_answers(
     for job, size in zip(jobs, sizes, strict=True):
         blocks = _share(job.benchmark, Begun(set(), size), rank)
         with _progress(job.benchmark.name, sum(map(len, blocks)), 0, rank) as bar:
-            for block, requests, errors in _read_ahead(blocks, prepare):
+            for block, requests, errors in _read_each(blocks, pictures):
                 method.answer(requests)
                 answered, failed = answered + len(requests), failed + len(errors)
                 bar.update(len(block))
@@ -157,12 +173,13 @@ def fitting_block(method: Method, device: str) -> int:
     return min(most, 1 << max(0, int(fits).bit_length() - 1))
 
 
-def face_cropper(device: str) -> Prepare:
-    """A ``prepare`` that cuts out the largest face with the margin used everywhere; raises NoFaceError without one."""
+def cropped_to_faces(device: str) -> Pictures:
+    """The largest face of each, with the margin used everywhere; a picture without one cannot be used."""
     from ffaa.data.faces import FaceDetector, crop_face
 
     detector = FaceDetector(device)
-    return lambda image: crop_face(image, detector.largest(image).box)
+    # On a CPU the detector and the method would take the cores from each other, each waiting actively for its threads.
+    return Pictures(lambda image: crop_face(image, detector.largest(image).box), ahead=device != "cpu")
 
 
 def _share(benchmark: Benchmark, begun: Begun, rank: Rank) -> list[Block]:
@@ -172,14 +189,12 @@ def _share(benchmark: Benchmark, begun: Begun, rank: Rank) -> list[Block]:
     return [block for block in blocks if any(item.id not in begun.done for item in block)][rank.index :: rank.count]
 
 
-def _analyse(
-    method: Method, job: Job, blocks: Sequence[Block], done: set[str], prepare: Prepare | None, rank: Rank
-) -> None:
+def _analyse(method: Method, job: Job, blocks: Sequence[Block], done: set[str], pictures: Pictures, rank: Rank) -> None:
     predictions, timings = (LineWriter(own_file(job.folder, name, rank)) for name in (PREDICTIONS, TIMINGS))
     missing = sum(item.id not in done for block in blocks for item in block)
     with predictions, timings, _progress(job.benchmark.name, missing, len(done), rank) as bar:
         began = time.perf_counter()
-        for block, requests, errors in _read_ahead(blocks, prepare):
+        for block, requests, errors in _read_each(blocks, pictures):
             lines = _lines(method, block, requests, errors)
             for line in lines:
                 if line["id"] not in done:
@@ -200,10 +215,13 @@ def _progress(name: str, missing: int, done: int, rank: Rank) -> tqdm[Any]:
     )
 
 
-def _read_ahead(
-    blocks: Sequence[Block], prepare: Prepare | None
-) -> Iterator[tuple[Block, list[Request], dict[str, str]]]:
-    """Each block with its pictures and the reasons why some are none; the next one is read meanwhile."""
+def _read_each(blocks: Sequence[Block], pictures: Pictures) -> Iterator[tuple[Block, list[Request], dict[str, str]]]:
+    """Each block with its pictures and the reasons why some are none; with ``ahead`` the next is read meanwhile."""
+    prepare = pictures.prepare
+    if not pictures.ahead:
+        for block in blocks:
+            yield block, *_read(block, prepare)
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="pictures") as reader:
         coming = [reader.submit(_read, block, prepare) for block in blocks[:1]]
         for index, block in enumerate(blocks):

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from ffaa.data.benchmark import Benchmark, Item
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import RunSettings, rescore
-from ffaa.evaluation.runner import data_fingerprint, run, select
+from ffaa.evaluation.runner import Pictures, data_fingerprint, run, select
 from ffaa.runtime import PROJECT_ROOT, locked
 from ffaa.types import Analysis, InputError, Request
 from tests.evaluation.toy import ToyMethod, make_benchmark
@@ -174,7 +175,8 @@ def test_a_block_of_unusable_pictures_never_reaches_the_method(benchmark_set: Be
     assert (summary["n"], summary["n_failed"], method.blocks) == (0, 18, [])
 
 
-def test_pictures_without_a_face_are_recorded(benchmark_set: Benchmark, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [True, False])
+def test_pictures_without_a_face_are_recorded(benchmark_set: Benchmark, tmp_path: Path, ahead: bool) -> None:
     def crop(image: Image.Image) -> Image.Image:
         if image.getpixel((0, 0)) == (0, 0, 0):
             raise InputError("no face found")
@@ -187,9 +189,25 @@ def test_pictures_without_a_face_are_recorded(benchmark_set: Benchmark, tmp_path
             sizes.update(request.image.size for request in requests)
             return super().analyze(requests)
 
-    summary = run(Watching(), benchmark_set, tmp_path / "out", SETTINGS, crop)
+    summary = run(Watching(), benchmark_set, tmp_path / "out", SETTINGS, Pictures(crop, ahead))
     assert (summary["n_failed"], sizes) == (1, {(4, 4)})
     assert lines_of(tmp_path / "out")["000.png"]["error"] == "no face found"
+
+
+def test_the_next_block_is_read_while_one_is_analysed(benchmark_set: Benchmark, tmp_path: Path) -> None:
+    read = threading.Event()
+
+    def note(image: Image.Image) -> Image.Image:
+        if image.getpixel((0, 0)) == (12, 12, 12):  # 004.png, the first of the second block
+            read.set()
+        return image
+
+    class Waiting(ToyMethod):
+        def analyze(self, requests: Any) -> list[Analysis]:
+            assert read.wait(20), "the second block is not read before the first is analysed"
+            return super().analyze(requests)
+
+    assert run(Waiting(), benchmark_set, tmp_path / "out", SETTINGS, Pictures(note))["n"] == 18
 
 
 def test_a_score_that_is_no_number_is_a_failure(benchmark_set: Benchmark, tmp_path: Path) -> None:
