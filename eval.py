@@ -8,6 +8,7 @@ from typing import Any
 
 from ffaa.config import parse
 from ffaa.evaluation.benchmarks import EvalConfig, Result, evaluate, generate
+from ffaa.evaluation.cluster import Rank
 from ffaa.reporting.tables import benchmarks_table, decisions_table, family, group_lines, make_console, spread_line
 from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, run_door
 from ffaa.types import Mode
@@ -36,17 +37,14 @@ def report(results: Sequence[Result]) -> int:
 
 def report_answers(answered: int, failed: int, file: Path) -> int:
     """Say what was written; returns the exit code."""
-    console = make_console()
-    size = file.stat().st_size / 1e6 if file.is_file() else 0.0
-    console.print(
-        f"answers to {answered} pictures are kept in {file} ({size:.2f} MB)",
-        markup=False,
-        soft_wrap=True,
-        highlight=False,
-    )
+    console, rank = make_console(), Rank.of_this_process()
+    share = "" if rank.count == 1 else f" of rank {rank.index}'s share"
+    size = f" in {file} ({file.stat().st_size / 1e6:.2f} MB)" if file.is_file() else ""
+    console.print(f"answers to {answered} pictures{share} are kept{size}", markup=False, soft_wrap=True)
     if failed:
-        console.print(f"{failed} pictures cannot be used; --mode score says why", markup=False)
-    return EXIT_PARTIAL if failed else EXIT_DONE
+        console.print(f"{failed} pictures{share} cannot be used; --mode score says why", markup=False)
+    # A launcher ends the other ranks when one of them ends with another code, whatever they still have to write.
+    return EXIT_PARTIAL if failed and rank.count == 1 else EXIT_DONE
 
 
 def run(config: EvalConfig) -> int:

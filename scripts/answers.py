@@ -21,18 +21,18 @@ def main() -> int:
 
     found = kept()
     if options.clear:
-        known = {path.stem: path for path, *_ in found}
-        names = list(known) if options.clear == "all" else [name.strip() for name in options.clear.split(",")]
-        if unknown := [name for name in names if name not in known]:
-            raise InputError(f"no kept answers {unknown[0]!r}; there are {', '.join(known) or 'none'}")
-        for name in names:
+        known = {file.path.stem: file.path for file in found}
+        names = [name.strip() for name in options.clear.split(",")]
+        for name in known if names == ["all"] else dict.fromkeys(names):
+            if name not in known:
+                raise InputError(f"no kept answers {name!r}; there are {', '.join(known) or 'none'}")
             known[name].unlink(missing_ok=True)
             print(f"{name}: removed")
         return EXIT_DONE
-    for path, count, writer in found:
-        size = path.stat().st_size / 1e6
-        who = ", ".join(f"{key} {str(value)[:12]}" for key, value in writer.items() if value is not None)
-        print(f"{path.stem}  {size:8.2f} MB  {count if count >= 0 else 'damaged':>8} answers  {who}")
+    for file in found:
+        size = file.path.stat().st_size / 1e6
+        who = ", ".join(f"{key} {str(value)[:12]}" for key, value in file.written_by.items() if value is not None)
+        print(f"{file.path.stem}  {size:8.2f} MB  {file.answers:8} answers  {file.problem or who}")
     print(f"{len(found)} files in {answers_home()}")
     return EXIT_DONE
 

@@ -84,6 +84,28 @@ def test_answers_are_generated_once_and_scored_apart(
         eval_door.main([*arguments, "--mode=score", "--max_new_tokens=7"])
 
 
+def test_random_weights_of_another_seed_have_answers_of_their_own(roots: list[str], tmp_path: Path) -> None:
+    arguments = ["--benchmark=toy_two", *TINY, *roots]
+    assert eval_door.main([*arguments, "--mode=generate"]) == EXIT_DONE
+    assert eval_door.main([*arguments, "--seed=1", "--cache=0", "--run=without"]) == EXIT_DONE
+    assert eval_door.main([*arguments, "--seed=1", "--run=with"]) == EXIT_DONE
+    without, kept = (predictions(tmp_path / "results" / "toy_two" / name) for name in ("without", "with"))
+    assert without == kept
+
+
+def test_a_rank_with_unusable_pictures_does_not_end_the_others(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "benchmark" / "toy_two" / "imgs" / "001.png").write_bytes(b"no picture")
+    assert eval_door.main(["--benchmark=toy_two", *TINY, *roots, "--mode=generate"]) == EXIT_PARTIAL
+    assert "1 pictures cannot be used" in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    # torchrun sends SIGTERM to all ranks when one of them ends with another code than 0.
+    assert eval_door.report_answers(3, 1, tmp_path / "none") == EXIT_DONE
+    assert "answers to 3 pictures of rank 1's share are kept" in capsys.readouterr().out
+
+
 def test_the_language_model_alone_has_modes_too(roots: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--benchmark=toy_two", "--model_name=tiny", "--dtype=float32", "--max_new_tokens=6", *roots]
     assert eval_llava.main([*arguments, "--mode=generate"]) == EXIT_DONE
@@ -180,6 +202,10 @@ def test_crop_records_pictures_without_a_face(roots: list[str], tmp_path: Path) 
         (["--benchmark=toy_one", "--model=tiny", "--block_size=0"], "block_size must be at least 1"),
         (["--benchmark=toy_one", "--mode=score", "--cache=0"], "kept answers, which --cache 0 forbids"),
         (["--benchmark=toy_one", "--model=tiny", "--mode=generate", "--cache=0"], "which --cache 0 forbids"),
+        (["--benchmark=toy_one", "--mode=generate", "--fresh"], "makes no result to start afresh"),
+        (["--mode=score", "--score_only=x"], "score_only reads a result and has no --mode"),
+        (["--mode=generate", "--score_only=x"], "score_only reads a result and has no --mode"),
+        (["--benchmark=toy_one", "--mode=score", "--attn_implementation=sdpa"], "loads no language model"),
         (["--benchmark=toy_one", "--limit=0"], "at least 1"),
         (["--benchmark=toy_one", "--limit=2", "--eval_num=3"], "disagree"),
         (["--benchmark=toy_one", "--run=../elsewhere"], "no plain folder name"),

@@ -137,6 +137,11 @@ class _GumbelNoise(LogitsProcessor):
         return noisy  # type: ignore[return-value]
 
 
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith("Set TORCH")), type(error).__name__)
+
+
 def _p_fake(real: float, fake: float) -> float:
     return float(torch.sigmoid(torch.tensor(fake - real)))
 
@@ -211,6 +216,8 @@ class TransformersEngine:
             if rows <= self._most_rows:
                 return self.generate(images, prompts)
         except (RuntimeError, MemoryError) as error:
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise InputError(f"the language model does not compile here: {_first_line(error)}") from error
             if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error)):
                 raise
             if rows == 1:

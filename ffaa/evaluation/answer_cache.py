@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ffaa.assets import cache_home
 from ffaa.runtime import make_folder, to_plain
 from ffaa.types import GeneratedText, InputError
-
-log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
@@ -42,16 +40,25 @@ class AnswerCache:
 
     Args:
         written_by: all that an answer depends on besides picture and question (``Generates.written_by``).
-        home: folder of the files.
 
     Raises:
         InputError: from every method, when the file cannot be read or written; it names the file and what to do.
     """
 
-    def __init__(self, written_by: Mapping[str, Any], home: Path | None = None) -> None:
+    def __init__(self, written_by: Mapping[str, Any]) -> None:
         self.identity = json.dumps(to_plain(written_by), sort_keys=True)
         name = hashlib.sha256(self.identity.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        self.path = (home or answers_home()) / f"{name}.sqlite"
+        self.path = answers_home() / f"{name}.sqlite"
+
+    def check(self, *, writes: bool) -> None:
+        """That there is a folder to read from, or to write to, before hours are spent on what cannot be kept."""
+        folder = _checked_home()
+        if writes and not self.path.exists():
+            make_folder(folder)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise InputError(
+                    f"cannot write to {folder}; --cache 0 keeps no answers, FFAA_ANSWERS names another folder"
+                )
 
     def find(self, picture: str, questions: Sequence[str]) -> list[GeneratedText | None]:
         """The answer to each question about the picture of that key, None where there is none."""
@@ -62,16 +69,22 @@ class AnswerCache:
                 base.execute("SELECT answer FROM answers WHERE picture = ? AND question = ?", (picture, one)).fetchone()
                 for one in questions
             ]
-        return [GeneratedText(**json.loads(row[0])) if row else None for row in rows]
+        return [self._read(row[0]) if row else None for row in rows]
 
     def keep(self, answers: Sequence[tuple[str, str, GeneratedText]]) -> None:
         """Add ``(picture, question, answer)``, all or none; what is there already stays."""
         make_folder(self.path.parent)
+        rows = [(picture, question, json.dumps(to_plain(text))) for picture, question, text in answers]
         with self._open() as base:
             if base.execute("SELECT count(*) FROM writer").fetchone()[0] == 0:
                 base.execute("INSERT INTO writer VALUES (?)", (self.identity,))
-            rows = [(picture, question, json.dumps(to_plain(text))) for picture, question, text in answers]
             base.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+
+    def _read(self, text: str) -> GeneratedText:
+        try:
+            return GeneratedText(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.path} holds what is no answer, {str(text)[:60]!r}; {self._removal}") from error
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -79,22 +92,47 @@ class AnswerCache:
             with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as base, base:
                 base.executescript(_TABLES)
                 yield base
+        except sqlite3.OperationalError as error:
+            # Locked, read-only, no room: the answers in it may be sound.
+            raise InputError(f"cannot use the kept answers in {self.path}: {error}; --cache 0 does without") from error
         except sqlite3.Error as error:
-            raise InputError(
-                f"cannot use the kept answers in {self.path} ({error}); --cache 0 does without, "
-                "`ffaa answers clear` removes them"
-            ) from error
+            raise InputError(f"{self.path} is no file of answers ({error}); {self._removal}") from error
+
+    @property
+    def _removal(self) -> str:
+        return f"`ffaa answers --clear {self.path.stem}` removes it, --cache 0 does without"
 
 
-def kept() -> list[tuple[Path, int, dict[str, Any]]]:
-    """The files of kept answers, with how many each holds and who wrote them; damaged ones hold -1."""
-    found = []
-    for path in sorted(answers_home().glob("*.sqlite")):
-        try:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as base:
-                count = int(base.execute("SELECT count(*) FROM answers").fetchone()[0])
-                found.append((path, count, json.loads(base.execute("SELECT identity FROM writer").fetchone()[0])))
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            log.warning("%s is damaged (%s)", path, error)
-            found.append((path, -1, {}))
-    return found
+@dataclass(frozen=True)
+class KeptFile:
+    """A file of kept answers: how many, and by whom; or what is wrong with it."""
+
+    path: Path
+    answers: int = 0
+    written_by: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def kept() -> list[KeptFile]:
+    """All files of kept answers. Raises InputError where their folder is none."""
+    return [_look_into(path) for path in sorted(_checked_home().glob("*.sqlite")) if path.is_file()]
+
+
+def _look_into(path: Path) -> KeptFile:
+    try:
+        with closing(sqlite3.connect(path, timeout=_PATIENCE)) as base:
+            count = int(base.execute("SELECT count(*) FROM answers").fetchone()[0])
+            row = base.execute("SELECT identity FROM writer").fetchone()
+        written_by = json.loads(row[0]) if row else {}
+        if not isinstance(written_by, dict):
+            return KeptFile(path, count, problem="its writer is not named")
+        return KeptFile(path, count, written_by)
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        return KeptFile(path, problem=str(error))
+
+
+def _checked_home() -> Path:
+    home = answers_home()
+    if home.exists() and not home.is_dir():
+        raise InputError(f"{home} is no folder: FFAA_ANSWERS names the one of kept answers")
+    return home

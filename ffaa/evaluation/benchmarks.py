@@ -113,6 +113,8 @@ def evaluate(config: EvalConfig) -> list[Result]:
             also an answer that was not kept.
     """
     if config.score_only:
+        if config.mode != "all":
+            raise InputError("--score_only reads a result and has no --mode")
         return [_score_again(config.score_only)]
     plan = _plan(config)
     summaries = run_jobs(plan.method, plan.jobs, plan.pictures, plan.rank)
@@ -133,6 +135,10 @@ def generate(config: EvalConfig) -> tuple[int, int, Path]:
     Raises:
         InputError: as :func:`evaluate`; or the answers cannot be kept.
     """
+    if config.score_only:
+        raise InputError("--score_only reads a result and has no --mode")
+    if config.fresh:
+        raise InputError("--mode generate makes no result to start afresh; `ffaa answers --clear` removes kept answers")
     plan = _plan(config)
     if not isinstance(plan.method, CachedMethod):
         raise InputError("--mode generate keeps answers, which --cache 0 forbids")
@@ -156,6 +162,8 @@ def _plan(config: EvalConfig) -> _Plan:
     mode = Mode(config.mode)
     if mode is Mode.SCORE and not config.cache:
         raise InputError("--mode score judges kept answers, which --cache 0 forbids")
+    if mode is Mode.SCORE and (config.attn_implementation is not None or config.compile):
+        raise InputError("--mode score loads no language model: --attn_implementation and --compile are not for it")
     rank = Rank.of_this_process()
     method, options, device = _load_method(config)
     jobs = [
@@ -163,7 +171,9 @@ def _plan(config: EvalConfig) -> _Plan:
         for benchmark in loaded.values()
     ]
     if config.cache and isinstance(method, Generates):
-        method = CachedMethod(method, AnswerCache(method.written_by), mode)
+        cache = AnswerCache(method.written_by)
+        cache.check(writes=mode is not Mode.SCORE)
+        method = CachedMethod(method, cache, mode)
     return _Plan(method, jobs, cropped_to_faces(device) if config.crop else AS_THEY_ARE, rank)
 
 

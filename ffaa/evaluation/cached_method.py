@@ -46,7 +46,7 @@ class CachedMethod:
         if missing and self.mode is Mode.SCORE:
             raise InputError(
                 f"no kept answers of this language model to {requests[missing[0]].id!r}: run with --mode generate "
-                "first, with the same options"
+                "first, with the same options and the same pictures"
             )
         if missing:
             self._write(requests, questions, keys, found, missing)

@@ -120,8 +120,8 @@ def writer_identity(
 ) -> dict[str, Any]:
     """What an answer depends on besides picture and question; of how it was computed, the precision alone."""
     precision = str(pick_dtype(compute.dtype, pick_device(compute.device))).removeprefix("torch.")
-    # Greedy answers depend on no seed.
-    seed = settings.seed if settings.temperature else None
+    # Greedy answers of trained weights depend on no seed; random weights are drawn from it.
+    seed = settings.seed if settings.temperature or (checkpoint is None and config.base is None) else None
     return {**mllm_fingerprint(config, checkpoint), **to_plain(settings), "seed": seed, "dtype": precision}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,9 +77,55 @@ def test_a_damaged_file_is_said_in_one_line() -> None:
     cache = AnswerCache({"model": "one"})
     cache.keep([("picture", "question", GeneratedText("text", True, None))])
     cache.path.write_bytes(b"no data base, but long enough to be looked at" * 40)
-    with pytest.raises(InputError, match="cannot use the kept answers in .*--cache 0 does without"):
+    with pytest.raises(InputError, match=f"is no file of answers .*ffaa answers --clear {cache.path.stem}. removes it"):
         cache.find("picture", ["question"])
-    assert [count for _, count, _ in kept()] == [-1]
+    assert [(file.answers, file.problem) for file in kept()] == [(0, "file is not a database")]
+
+
+@pytest.mark.parametrize("text", ["hello", '{"txt": 1}', "[1]", "null", '{"text": "a", "finished": true}'])
+def test_what_is_no_answer_is_said_in_one_line(text: str) -> None:
+    cache = AnswerCache({"model": "one"})
+    cache.keep([("picture", "question", GeneratedText("text", True, None))])
+    with closing(sqlite3.connect(cache.path)) as base, base:
+        base.execute("UPDATE answers SET answer = ?", (text,))
+        base.execute("UPDATE writer SET identity = '[1, 2]'")
+    with pytest.raises(InputError, match=r"holds what is no answer, .*ffaa answers --clear"):
+        cache.find("picture", ["question"])
+    assert [(file.answers, file.problem) for file in kept()] == [(1, "its writer is not named")]
+
+
+def test_answers_that_another_process_holds_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffaa.evaluation.answer_cache._PATIENCE", 0.1)
+    cache = AnswerCache({"model": "one"})
+    cache.keep([("picture", "question", GeneratedText("text", True, None))])
+    with closing(sqlite3.connect(cache.path, isolation_level=None)) as base:
+        base.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match="database is locked; --cache 0 does without") as error:
+            cache.find("picture", ["question"])
+        assert "clear" not in str(error.value)
+        assert [file.problem for file in kept()] == ["database is locked"]
+
+
+def test_folders_of_any_name_hold_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "x#y?z%41"))
+    cached(Writer()).analyze(requests())
+    assert [(file.answers, file.problem) for file in kept()] == [(6, None)]
+    assert [path.name for path in tmp_path.iterdir()] == ["x#y?z%41"]
+
+
+def test_an_answers_folder_that_is_none_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "file"))
+    for act in (kept, lambda: AnswerCache({}).check(writes=True), lambda: AnswerCache({}).check(writes=False)):
+        with pytest.raises(InputError, match="file is no folder"):
+            act()
+    monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "shut"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match=r"cannot write to .*shut; --cache 0"):
+        AnswerCache({}).check(writes=True)
+    AnswerCache({}).check(writes=False)
 
 
 def test_a_block_is_kept_whole_or_not_at_all() -> None:
@@ -100,9 +147,9 @@ def test_several_processes_keep_answers_in_one_file() -> None:
         for name in "abc"
     ]
     assert [(process.communicate(timeout=120)[1], process.returncode) for process in running] == [("", 0)] * 3
-    ((path, count, _),) = kept()
-    assert count == 120
-    with sqlite3.connect(path) as base:
+    (file,) = kept()
+    assert file.answers == 120
+    with closing(sqlite3.connect(file.path)) as base:
         assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
@@ -117,8 +164,8 @@ def test_kept_answers_are_shown_and_removed() -> None:
     cached(Writer("another")).analyze(requests())
     shown = ffaa().stdout
     assert shown.count("6 answers  model") == 2 and f"2 files in {answers_home()}" in shown
-    name = kept()[0][0].stem
-    assert ffaa("--clear", name).stdout == f"{name}: removed\n" and len(kept()) == 1
+    name = kept()[0].path.stem
+    assert ffaa("--clear", f"{name},{name}").stdout == f"{name}: removed\n" and len(kept()) == 1
     wrong = ffaa("--clear", "nothing")
     assert wrong.returncode == 2 and "no kept answers 'nothing'; there are" in wrong.stderr
     assert ffaa("--clear", "all").returncode == 0 and kept() == []
