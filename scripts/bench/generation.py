@@ -49,6 +49,8 @@ class Options:
     """Attention by transformers' name."""
     compile: Switch = False
     """Compile the language model."""
+    profile: Switch = False
+    """Show instead where the time of the largest block goes, by operation."""
     peak_tflops: float = 989.0
     """For --shape 7b: the GPU's bfloat16 peak (H100 SXM by default)."""
     peak_gbytes: float = 3350.0
@@ -91,6 +93,9 @@ def measure(options: Options, blocks: Sequence[int], dtype: str) -> None:
     flops, bandwidth = machine(device, engine.mllm.model.dtype)
     print(f"\n{dtype} on {device}: matmul {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s")
     engine.ask(images[:1], asked[:1])  # warm
+    if options.profile:
+        profile(engine, images, asked)
+        return
     few = slice(options.reference_pictures)
     reference = watched(device, partial(one_by_one, engine, images[few], asked[few]))
     before = rate(reference)
@@ -104,6 +109,19 @@ def measure(options: Options, blocks: Sequence[int], dtype: str) -> None:
         show(f"ours, block {size}", ours, reference, before, engine, shares)
     again = watched(device, partial(one_by_one, engine, images[few], asked[few]))
     print(f"one by one again, after the others: {rate(again):.3f} images/s")
+
+
+def profile(engine: TransformersEngine, images: Sequence[Image], asked: Sequence[Sequence[str]]) -> None:
+    """The operations that take most of the time of one block, theirs alone."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    with record(activities=[ProfilerActivity.CPU]) as recorded:
+        engine.ask(images, asked)
+    events = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    for event in events[:12]:
+        print(f"{event.self_cpu_time_total / total:5.1%}  {event.count:7} x {event.key}")
 
 
 def load_engine(options: Options, device: torch.device, dtype: str) -> TransformersEngine:
