@@ -51,7 +51,7 @@ class Pictures:
 AS_THEY_ARE = Pictures()
 
 _MOST_ON_CPU, _MOST_ON_GPU = 32, 64
-"""Pictures in a block, beyond which nothing is gained (scripts/bench/generation.py)."""
+"""Pictures in a block at most: a kill loses one, and 32 are hardly faster than 8 (scripts/bench/generation.py)."""
 _SHARE_OF_MEMORY = 0.6
 """Of the free memory; the estimate of what a picture takes is rough."""
 

@@ -131,8 +131,9 @@ def _by_id(folder: Path) -> dict[str, object]:
     return {line["id"]: line for line in read_lines(folder / "predictions.jsonl")}
 
 
-def test_killed_ranks_lose_nothing(root: Path, whole: Path, tmp_path: Path) -> None:
-    _survives_kills(root, tmp_path / "out", whole, 0)
+@pytest.mark.parametrize("seed", [0, 11, 12])
+def test_killed_ranks_lose_nothing(seed: int, root: Path, whole: Path, tmp_path: Path) -> None:
+    _survives_kills(root, tmp_path / "out", whole, seed)
 
 
 @pytest.mark.slow
