@@ -13,9 +13,16 @@ from ffaa.metrics.detection import decision_metrics
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
 from ffaa.types import InputError
 
+TITLES = {
+    "majority_class": "majority class",
+    "probe": "linear probe",
+    "free_answer": "free answer",
+    "opening": "free answer, first deciding token",
+    "majority_vote": "majority vote",
+    "method": "**FFAA (MIDS)**",
+}
 COLUMNS = ("majority_class", "probe", "free_answer", "majority_vote", "method")
-TITLES = ("majority class", "linear probe", "free answer", "majority vote", "**FFAA (MIDS)**")
-RANKED = ("probe", "free_answer", "method")
+RANKED = ("probe", "free_answer", "opening", "method")
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ def cell(metrics: Mapping[str, Any] | None, key: str) -> str:
 
 def main() -> int:
     options = parse(Options, prog="results_table.py", description=__doc__ or "")
-    print("| split | real / fake | " + " | ".join(f"{title} ACC" for title in TITLES) + " | ", end="")
-    print(" | ".join(f"AUC {TITLES[COLUMNS.index(name)]}" for name in RANKED) + " |")
+    print("| split | real / fake | " + " | ".join(f"{TITLES[name]} ACC" for name in COLUMNS) + " | ", end="")
+    print(" | ".join(f"AUC {TITLES[name]}" for name in RANKED) + " |")
     print("|---" * (2 + len(COLUMNS) + len(RANKED)) + "|")
     for benchmark in options.benchmarks.split(","):
         found = decisions(newest_run(options, benchmark), options.results / "probe" / f"{benchmark}.json")
