@@ -166,10 +166,8 @@ def _plan(config: EvalConfig) -> _Plan:
         raise InputError("--mode score loads no language model: --attn_implementation and --compile are not for it")
     rank = Rank.of_this_process()
     method, options, device = _load_method(config)
-    jobs = [
-        _job(benchmark, {**options, "limit": limit}, config, fitting_block(method, device))
-        for benchmark in loaded.values()
-    ]
+    fitting = fitting_block(method, device)
+    jobs = [_job(benchmark, {**options, "limit": limit}, config, fitting) for benchmark in loaded.values()]
     if config.cache and isinstance(method, Generates):
         cache = AnswerCache(method.written_by)
         cache.check(writes=mode is not Mode.SCORE)

@@ -49,6 +49,11 @@ class RunSettings:
         if self.block_size is not None and self.block_size < 1:
             raise InputError(f"block_size must be at least 1, got {self.block_size}")
 
+    @property
+    def new_block_size(self) -> int:
+        """Pictures analysed together where nothing was begun yet."""
+        return self.block_size or self.fitting_block
+
 
 @dataclass(frozen=True)
 class Job:
@@ -99,7 +104,7 @@ def start(job: Job, rank: Rank) -> Begun:
         for path in (*_parts(folder, PREDICTIONS), *_parts(folder, TIMINGS), folder / CONFIG, folder / MANIFEST):
             path.unlink(missing_ok=True)
     before = read_config(folder) if (folder / CONFIG).is_file() else {}
-    size = job.settings.block_size or _size_of(before) or job.settings.fitting_block
+    size = job.settings.block_size or _size_of(before) or job.settings.new_block_size
     config = to_plain({**job.settings.config, "block_size": size})
     if before:
         _refuse_another(before, config, folder)

@@ -24,13 +24,12 @@ from ffaa.data.images import open_image
 from ffaa.evaluation.cluster import ALONE, Rank, in_step
 from ffaa.evaluation.predictions import LineWriter
 from ffaa.evaluation.result_folder import PREDICTIONS, TIMINGS, Begun, Job, RunSettings, close, hold, own_file, start
-from ffaa.methods.base import Generates
+from ffaa.methods.base import Generates, Method
 from ffaa.runtime import config_hash, free_memory, sha256_file, to_plain
 from ffaa.types import Analysis, InputError, Request
 
 if TYPE_CHECKING:
     from ffaa.evaluation.cached_method import CachedMethod
-    from ffaa.methods.base import Method
 
 Prepare = Callable[[Image], Image]
 Block = Sequence[Item]
@@ -108,7 +107,7 @@ def write_answers(
     """
     answered = failed = 0
     # All ranks cut the benchmarks into the same blocks: the first says how.
-    sizes = in_step(rank, lambda: None, lambda: [job.settings.block_size or job.settings.fitting_block for job in jobs])
+    sizes = in_step(rank, lambda: None, lambda: [job.settings.new_block_size for job in jobs])
     for job, size in zip(jobs, sizes, strict=True):
         blocks = _share(job.benchmark, Begun(set(), size), rank)
         with _progress(job.benchmark.name, sum(map(len, blocks)), 0, rank) as bar:

@@ -26,6 +26,7 @@ from ffaa.methods.checkpoint import (
 from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
+from ffaa.methods.writing import WritesAnswers
 from ffaa.runtime import Compute, config_hash, pick_device, sha256_folder
 from ffaa.types import Analysis, Answer, GeneratedText, Hypothesis, InputError, Mode, Request, Verdict
 
@@ -48,7 +49,7 @@ class FfaaConfig:
     """Tokens after which an answer is cut."""
 
 
-class Ffaa:
+class Ffaa(WritesAnswers):
     """Generates the answers of all pictures together, orders them as published and lets MIDS decide."""
 
     name = "ffaa"
@@ -74,10 +75,6 @@ class Ffaa:
         self.generate_num = generate_num
         self.seed = seed
 
-    def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
-        """One analysis per request: one generation and one MIDS call for all of them."""
-        return self.judge(requests, self.write(requests, self.questions(requests)))
-
     @property
     def picture_bytes(self) -> int:
         """What the answers to one picture take of memory while they are written."""
@@ -86,12 +83,6 @@ class Ffaa:
     def questions(self, requests: Sequence[Request]) -> list[list[str]]:
         """The free question, then those that presume real and fake. They do not depend on the free answer's text."""
         return [self._asked(request) for request in requests]
-
-    def write(self, requests: Sequence[Request], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
-        """All answers to all pictures, generated together."""
-        if self.engine is None:
-            raise InputError("the method was loaded without its language model")
-        return self.engine.ask([request.image for request in requests], questions) if requests else []
 
     def judge(self, requests: Sequence[Request], texts: Sequence[Sequence[GeneratedText]]) -> list[Analysis]:
         """The answers in the published order, and MIDS's choice among them; one MIDS call for all pictures."""

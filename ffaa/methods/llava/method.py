@@ -13,6 +13,7 @@ from ffaa.config import load_yaml
 from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import free_question
 from ffaa.methods.checkpoint import find_checkpoint, load_trained_mllm, mllm_fingerprint, writer_identity
+from ffaa.methods.writing import WritesAnswers
 from ffaa.runtime import Compute
 from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
 
@@ -31,7 +32,7 @@ class LlavaConfig:
     """Tokens after which an answer is cut."""
 
 
-class Llava:
+class Llava(WritesAnswers):
     """Asks one free question; score = P(fake) at the verdict token, 0.5 where the answer gives no verdict."""
 
     name = "llava"
@@ -52,10 +53,6 @@ class Llava:
         self.written_by: Mapping[str, Any] = written_by
         self.seed = seed
 
-    def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
-        """One analysis per request; all answers are decoded together."""
-        return self.judge(requests, self.write(requests, self.questions(requests)))
-
     @property
     def picture_bytes(self) -> int:
         """What the answers to one picture take of memory while they are written."""
@@ -64,12 +61,6 @@ class Llava:
     def questions(self, requests: Sequence[Request]) -> list[list[str]]:
         """One free question a picture, or the one that the request brings."""
         return [[request.question or free_question(request.id, self.seed)] for request in requests]
-
-    def write(self, requests: Sequence[Request], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText]]:
-        """All answers, generated together."""
-        if self.engine is None:
-            raise InputError("the method was loaded without its language model")
-        return self.engine.ask([request.image for request in requests], questions) if requests else []
 
     def judge(self, requests: Sequence[Request], texts: Sequence[Sequence[GeneratedText]]) -> list[Analysis]:
         """The verdict that the answer states."""
