@@ -8,9 +8,8 @@ from typing import Any
 
 from ffaa.config import parse
 from ffaa.evaluation.benchmarks import EvalConfig, Result, evaluate, generate
-from ffaa.evaluation.cluster import Rank
 from ffaa.reporting.tables import benchmarks_table, decisions_table, family, group_lines, make_console, spread_line
-from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, run_door
+from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, Rank, run_door
 from ffaa.types import Mode
 
 

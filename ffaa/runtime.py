@@ -99,9 +99,24 @@ class Compute:
     """Compile the language model (torch.compile)."""
 
 
-def rank() -> int:
-    """This process's index among those that a launcher (torchrun, deepspeed, accelerate) started; 0 when alone."""
-    return int(os.environ.get("RANK", "0"))
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """This process's index among the ``count`` that a launcher (torchrun, accelerate, srun) started."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def of_this_process(cls) -> Rank:
+        """From ``RANK`` and ``WORLD_SIZE``; alone where they are not set.
+
+        Raises:
+            InputError: they are no index and count.
+        """
+        found = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        if not all(text.isdigit() for text in found) or int(found[0]) >= int(found[1]):
+            raise InputError(f"RANK={found[0]} and WORLD_SIZE={found[1]} are no process among several")
+        return cls(int(found[0]), int(found[1]))
 
 
 def check_seed(seed: int) -> None:

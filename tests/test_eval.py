@@ -61,8 +61,9 @@ def test_answers_are_generated_once_and_scored_apart(
     arguments = ["--benchmark=toy_one,toy_two", *TINY, *roots]
     assert eval_door.main([*arguments, "--cache=0"]) == EXIT_DONE
     (tmp_path / "results").rename(tmp_path / "without")
-    with pytest.raises(InputError, match="no kept answers of this language model to '000.png'"):
+    with pytest.raises(InputError, match="no kept answers of this language model: run with --mode generate first"):
         eval_door.main([*arguments, "--mode=score"])
+    assert not (tmp_path / "results").exists()
     assert eval_door.main([*arguments, "--mode=generate"]) == EXIT_DONE
     assert "answers to 10 pictures are kept in" in capsys.readouterr().out
 

@@ -186,10 +186,18 @@ def test_closest_names() -> None:
     assert runtime.closest("zzz", ["free_ma"]) == ""
 
 
-def test_rank_comes_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runtime.rank() == 0
-    monkeypatch.setenv("RANK", "3")
-    assert runtime.rank() == 3
+def test_ranks_are_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert runtime.Rank.of_this_process() == runtime.Rank(0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert runtime.Rank.of_this_process() == runtime.Rank(2, 4)
+    for rank, count in (("4", "4"), ("-1", "4"), ("one", "2"), ("0", "0")):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", count)
+        with pytest.raises(InputError, match="no process among several"):
+            runtime.Rank.of_this_process()
 
 
 def test_devices_and_dtypes() -> None:

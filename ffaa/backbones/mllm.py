@@ -33,12 +33,10 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from ffaa.backbones.byte_tokenizer import byte_tokenizer
+from ffaa.backbones.templates import IMAGE_TOKEN, OWN, TEMPLATES, Template, chat_template, check_template, own_template
 from ffaa.backbones.vision import load_vision_tower, resolve_source
-from ffaa.dialogue.prompts import SYSTEM_PROMPT
-from ffaa.runtime import closest
 from ffaa.types import InputError
 
-IMAGE_TOKEN = "<image>"
 CLIP_MEAN_COLOUR = (122, 116, 104)
 
 
@@ -83,31 +81,11 @@ class MllmConfig:
     vision_feature_layer: int | list[int] = field(default_factory=lambda: [4, 6, 8, 11])
     """Hidden state(s) of the tower whose patch tokens feed the projector, side by side."""
     template: str = "chatml"
-    """Layout of the conversation: chatml or vicuna_v1."""
+    """Layout of the conversation: chatml, vicuna_v1, or own, the chat template that the base brings."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """Adapters that stage 1 trains."""
     opening: Opening | None = None
     """Where its answers first decide; null where they open freely."""
-
-
-@dataclass(frozen=True)
-class Template:
-    """Layout of one turn; ``{question}`` is filled in, ``IMAGE_TOKEN`` stands for all tokens of the picture."""
-
-    turn: str
-    answer_end: str
-
-
-TEMPLATES = {
-    "chatml": Template(
-        turn=f"<|im_start|>user\n{IMAGE_TOKEN}\n{{question}}<|im_end|>\n<|im_start|>assistant\n",
-        answer_end="<|im_end|>",
-    ),
-    "vicuna_v1": Template(
-        turn=f"{SYSTEM_PROMPT} USER: {IMAGE_TOKEN}\n{{question}} ASSISTANT:",
-        answer_end="</s>",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -139,7 +117,7 @@ class Mllm:
         return int(self.model.config.image_seq_length)
 
     def prompt(self, question: str) -> str:
-        """One turn up to where the answer begins, with ``IMAGE_TOKEN`` once.
+        """One turn up to where the answer begins, with the picture's placeholder once.
 
         Raises:
             InputError: the question holds a token with a meaning of its own, such as ``<image>``.
@@ -147,7 +125,7 @@ class Mllm:
         for token in self.tokenizer.all_special_tokens:
             if token in question:
                 raise InputError(f"the question may not contain {token!r}, which is a control token of the model")
-        return self.template.turn.format(question=question)
+        return self.template.render(question)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a rendered prompt, its ``IMAGE_TOKEN`` repeated once per image token (LLaVA layout)."""
@@ -179,14 +157,14 @@ def build_mllm(
     ``seed`` fixes the projector and, for towers given as mappings, all weights; the global generator is left as it was.
 
     Raises:
-        InputError: unknown template, or a source that is neither an asset, a folder nor to be had from the hub.
+        InputError: a template that is unknown or cannot be used, or a source that is neither an asset, a folder nor to
+            be had from the hub.
     """
-    if config.template not in TEMPLATES:
-        raise InputError(f"unknown template {config.template!r}{closest(config.template, TEMPLATES)}")
-    template = TEMPLATES[config.template]
+    check_template(config.template, whole=config.base is not None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, processor = _load_whole(config, dtype) if config.base else _assemble(config, dtype, seed)
+    template = own_template(processor) if config.template == OWN else TEMPLATES[config.template]
     tokenizer = processor.tokenizer
     end_token_id = tokenizer.convert_tokens_to_ids(template.answer_end)
     if end_token_id is None or end_token_id == tokenizer.unk_token_id:
@@ -258,27 +236,7 @@ def _processor(config: MllmConfig, tokenizer: PreTrainedTokenizerBase, patch_siz
         patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=_chat_template(TEMPLATES[config.template]),
-    )
-
-
-def _chat_template(template: Template) -> str:
-    """The layout as the Jinja template that ``apply_chat_template`` renders for one user turn with one picture."""
-    before, after = template.turn.split(f"{IMAGE_TOKEN}\n{{question}}")
-    content = (
-        "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-        "{% for p in m['content'] %}{% if p['type'] == 'image' %}{{ '" + IMAGE_TOKEN + "\\n' }}{% endif %}{% endfor %}"
-        "{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}"
-    )
-    return (
-        "{% for m in messages %}{% if m['role'] == 'user' %}"
-        + f"{{{{ {before!r} }}}}"
-        + content
-        + f"{{{{ {after!r} }}}}"
-        + "{% else %}"
-        + content
-        + f"{{{{ {template.answer_end!r} }}}}"
-        + "{% endif %}{% endfor %}"
+        chat_template=chat_template(TEMPLATES[config.template]),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ffaa.assets import cache_home
 from ffaa.runtime import make_folder, to_plain
-from ffaa.types import GeneratedText, InputError
+from ffaa.types import GeneratedText, InputError, Mode
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
@@ -27,6 +27,14 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS writer (identity TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (picture TEXT, question TEXT, answer TEXT NOT NULL, PRIMARY KEY (picture, question));
 """
+
+
+def not_kept(what: str = "") -> str:
+    """What is said where answers are to be judged that nobody wrote."""
+    return (
+        f"no kept answers of this language model{what}: run with --mode generate first, with the same options and the "
+        "same pictures"
+    )
 
 
 def answers_home() -> Path:
@@ -50,26 +58,26 @@ class AnswerCache:
         name = hashlib.sha256(self.identity.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         self.path = answers_home() / f"{name}.sqlite"
 
-    def check(self, *, writes: bool) -> None:
-        """That there is a folder to read from, or to write to, before hours are spent on what cannot be kept."""
+    def check(self, mode: Mode) -> None:
+        """That there are answers to read, or a folder to write to, before hours are spent on what cannot be kept."""
         folder = _checked_home()
-        if writes and not self.path.exists():
-            make_folder(folder)
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise InputError(
-                    f"cannot write to {folder}; --cache 0 keeps no answers, FFAA_ANSWERS names another folder"
-                )
+        if self.path.exists():
+            return
+        if mode is Mode.SCORE:
+            raise InputError(not_kept())
+        make_folder(folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {folder}; --cache 0 keeps no answers, FFAA_ANSWERS names another folder")
 
-    def find(self, picture: str, questions: Sequence[str]) -> list[GeneratedText | None]:
-        """The answer to each question about the picture of that key, None where there is none."""
+    def find(self, pictures: Sequence[str], questions: Sequence[Sequence[str]]) -> list[list[GeneratedText | None]]:
+        """The answers to ``questions[i]`` about the picture of key ``pictures[i]``, None where there is none."""
         if not self.path.is_file():
-            return [None] * len(questions)
+            return [[None] * len(asked) for asked in questions]
         with self._open() as base:
-            rows = [
-                base.execute("SELECT answer FROM answers WHERE picture = ? AND question = ?", (picture, one)).fetchone()
-                for one in questions
+            return [
+                [self._found(base, picture, question) for question in asked]
+                for picture, asked in zip(pictures, questions, strict=True)
             ]
-        return [self._read(row[0]) if row else None for row in rows]
 
     def keep(self, answers: Sequence[tuple[str, str, GeneratedText]]) -> None:
         """Add ``(picture, question, answer)``, all or none; what is there already stays."""
@@ -79,6 +87,11 @@ class AnswerCache:
             if base.execute("SELECT count(*) FROM writer").fetchone()[0] == 0:
                 base.execute("INSERT INTO writer VALUES (?)", (self.identity,))
             base.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+
+    def _found(self, base: sqlite3.Connection, picture: str, question: str) -> GeneratedText | None:
+        wanted = "SELECT answer FROM answers WHERE picture = ? AND question = ?"
+        row = base.execute(wanted, (picture, question)).fetchone()
+        return self._read(row[0]) if row else None
 
     def _read(self, text: str) -> GeneratedText:
         try:

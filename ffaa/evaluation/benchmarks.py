@@ -13,7 +13,6 @@ from ffaa.config import Switch, model_folder, read_yaml
 from ffaa.data.benchmark import Benchmark, load_benchmark
 from ffaa.evaluation.answer_cache import AnswerCache
 from ffaa.evaluation.cached_method import CachedMethod
-from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.result_folder import Job, RunSettings, read_config, rescore
 from ffaa.evaluation.runner import (
     AS_THEY_ARE,
@@ -26,7 +25,7 @@ from ffaa.evaluation.runner import (
     write_answers,
 )
 from ffaa.methods.base import Generates
-from ffaa.runtime import PROJECT_ROOT, config_hash, pick_device, pick_dtype, seed_everything
+from ffaa.runtime import PROJECT_ROOT, Rank, config_hash, pick_device, pick_dtype, seed_everything
 from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
@@ -112,9 +111,8 @@ def evaluate(config: EvalConfig) -> list[Result]:
             load, or a result folder that cannot be gone on with. Nothing has been analysed then. Under ``Mode.SCORE``
             also an answer that was not kept.
     """
+    _refuse_mode_of_a_result(config)
     if config.score_only:
-        if config.mode != "all":
-            raise InputError("--score_only reads a result and has no --mode")
         return [_score_again(config.score_only)]
     plan = _plan(config)
     summaries = run_jobs(plan.method, plan.jobs, plan.pictures, plan.rank)
@@ -135,14 +133,18 @@ def generate(config: EvalConfig) -> tuple[int, int, Path]:
     Raises:
         InputError: as :func:`evaluate`; or the answers cannot be kept.
     """
-    if config.score_only:
-        raise InputError("--score_only reads a result and has no --mode")
+    _refuse_mode_of_a_result(config)
     if config.fresh:
         raise InputError("--mode generate makes no result to start afresh; `ffaa answers --clear` removes kept answers")
     plan = _plan(config)
     if not isinstance(plan.method, CachedMethod):
         raise InputError("--mode generate keeps answers, which --cache 0 forbids")
     return *write_answers(plan.method, plan.jobs, plan.pictures, plan.rank), plan.method.cache.path
+
+
+def _refuse_mode_of_a_result(config: EvalConfig) -> None:
+    if config.score_only and config.mode != "all":
+        raise InputError("--score_only reads a result and has no --mode")
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _plan(config: EvalConfig) -> _Plan:
     jobs = [_job(benchmark, {**options, "limit": limit}, config, fitting) for benchmark in loaded.values()]
     if config.cache and isinstance(method, Generates):
         cache = AnswerCache(method.written_by)
-        cache.check(writes=mode is not Mode.SCORE)
+        cache.check(mode)
         method = CachedMethod(method, cache, mode)
     return _Plan(method, jobs, cropped_to_faces(device) if config.crop else AS_THEY_ARE, rank)
 

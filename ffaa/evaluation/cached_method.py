@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from ffaa.evaluation.answer_cache import AnswerCache
+from ffaa.evaluation.answer_cache import AnswerCache, not_kept
 from ffaa.methods.base import Generates
 from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
 
@@ -41,13 +41,10 @@ class CachedMethod:
         """The answers to all questions of each request, written where they are missing. Raises as ``analyze`` does."""
         questions = self.method.questions(requests)
         keys = [picture_key(request.image) for request in requests]
-        found = [self.cache.find(key, row) for key, row in zip(keys, questions, strict=True)]
+        found = self.cache.find(keys, questions)
         missing = [index for index, row in enumerate(found) if None in row]
         if missing and self.mode is Mode.SCORE:
-            raise InputError(
-                f"no kept answers of this language model to {requests[missing[0]].id!r}: run with --mode generate "
-                "first, with the same options and the same pictures"
-            )
+            raise InputError(not_kept(f" to {requests[missing[0]].id!r}"))
         if missing:
             self._write(requests, questions, keys, found, missing)
         return [[text for text in row if text is not None] for row in found]

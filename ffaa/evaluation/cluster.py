@@ -5,35 +5,13 @@ Nobody waits for anybody after that: a rank that ends early, or dies, holds up n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ffaa.runtime import EXIT_INPUT
+from ffaa.runtime import EXIT_INPUT, Rank
 from ffaa.types import InputError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Rank:
-    """This process's index among the ``count`` that a launcher (torchrun, accelerate, srun) started."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def of_this_process(cls) -> Rank:
-        """From ``RANK`` and ``WORLD_SIZE``; alone where they are not set.
-
-        Raises:
-            InputError: they are no index and count.
-        """
-        found = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not all(text.isdigit() for text in found) or int(found[0]) >= int(found[1]):
-            raise InputError(f"RANK={found[0]} and WORLD_SIZE={found[1]} are no process among several")
-        return cls(int(found[0]), int(found[1]))
 
 
 ALONE = Rank()

@@ -18,10 +18,9 @@ import yaml
 
 from ffaa.config import dump_yaml
 from ffaa.data.benchmark import Benchmark
-from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.predictions import mend, read_lines
 from ffaa.metrics.detection import summarize
-from ffaa.runtime import atomic_write_text, locked, make_folder, to_plain, write_manifest
+from ffaa.runtime import Rank, atomic_write_text, locked, make_folder, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from ffaa.data.benchmark import Benchmark, Item
 from ffaa.data.images import open_image
-from ffaa.evaluation.cluster import ALONE, Rank, in_step
+from ffaa.evaluation.cluster import ALONE, in_step
 from ffaa.evaluation.predictions import LineWriter
 from ffaa.evaluation.result_folder import PREDICTIONS, TIMINGS, Begun, Job, RunSettings, close, hold, own_file, start
 from ffaa.methods.base import Generates, Method
-from ffaa.runtime import config_hash, free_memory, sha256_file, to_plain
+from ffaa.runtime import Rank, config_hash, free_memory, sha256_file, to_plain
 from ffaa.types import Analysis, InputError, Request
 
 if TYPE_CHECKING:

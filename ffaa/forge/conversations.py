@@ -24,7 +24,7 @@ class ConversationSettings:
     """
 
     hypothesis_share: float = 0.4
-    wrong_share: float = 0.12
+    wrong_share: float = 0.22
     seed: int = 0
 
     def __post_init__(self) -> None:

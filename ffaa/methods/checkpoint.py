@@ -11,6 +11,7 @@ from typing import Any
 from ffaa.assets import TABLE
 from ffaa.assets.store import read_manifest
 from ffaa.backbones.adapter import load_mllm
+from ffaa.backbones.few_rows import prefer_few_rows
 from ffaa.backbones.generation import GenerationSettings
 from ffaa.backbones.mllm import Mllm, MllmConfig
 from ffaa.runtime import PROJECT_ROOT, Compute, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
@@ -102,6 +103,8 @@ def load_trained_mllm(
     if compute.compile:
         # Lengths and numbers of rows change from step to step.
         mllm.model.get_decoder().compile(dynamic=True)
+    else:
+        prefer_few_rows(mllm.model)
     return mllm
 
 

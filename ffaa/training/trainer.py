@@ -20,7 +20,7 @@ from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import check_seed, locked, make_folder, pick_device, rank, to_plain, write_manifest
+from ffaa.runtime import Rank, check_seed, locked, make_folder, pick_device, to_plain, write_manifest
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def train(stage: Stage, config: StageConfig) -> Path:
     """
     check_seed(config.seed)
     make_folder(config.output)
-    with locked(config.output, f".lock-{rank()}"):
+    with locked(config.output, f".lock-{Rank.of_this_process().index}"):
         return _train(stage, config)
 
 

@@ -32,7 +32,7 @@ class Options:
     """Make the pictures, write no records."""
     hypothesis_share: float = 0.4
     """Share of records that ask with a hypothesis."""
-    wrong_share: float = 0.12
+    wrong_share: float = 0.22
     """Share of those whose hypothesis is wrong; the answer stays truthful."""
     seed: int = 0
     """Seed of the questions."""

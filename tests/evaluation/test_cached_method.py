@@ -70,7 +70,10 @@ def test_what_was_kept_first_stays() -> None:
     first, second = GeneratedText("first", True, 0.1 + 0.2), GeneratedText("second", False, None)
     cache.keep([("picture", "question", first)])
     cache.keep([("picture", "question", second), ("picture", "other", second)])
-    assert cache.find("picture", ["question", "other", "none"]) == [first, second, None]
+    assert cache.find(["picture", "none"], [["question", "other", "none"], ["question"]]) == [
+        [first, second, None],
+        [None],
+    ]
 
 
 def test_a_damaged_file_is_said_in_one_line() -> None:
@@ -78,7 +81,7 @@ def test_a_damaged_file_is_said_in_one_line() -> None:
     cache.keep([("picture", "question", GeneratedText("text", True, None))])
     cache.path.write_bytes(b"no data base, but long enough to be looked at" * 40)
     with pytest.raises(InputError, match=f"is no file of answers .*ffaa answers --clear {cache.path.stem}. removes it"):
-        cache.find("picture", ["question"])
+        cache.find(["picture"], [["question"]])
     assert [(file.answers, file.problem) for file in kept()] == [(0, "file is not a database")]
 
 
@@ -90,7 +93,7 @@ def test_what_is_no_answer_is_said_in_one_line(text: str) -> None:
         base.execute("UPDATE answers SET answer = ?", (text,))
         base.execute("UPDATE writer SET identity = '[1, 2]'")
     with pytest.raises(InputError, match=r"holds what is no answer, .*ffaa answers --clear"):
-        cache.find("picture", ["question"])
+        cache.find(["picture"], [["question"]])
     assert [(file.answers, file.problem) for file in kept()] == [(1, "its writer is not named")]
 
 
@@ -101,7 +104,7 @@ def test_answers_that_another_process_holds_are_not_called_damaged(monkeypatch: 
     with closing(sqlite3.connect(cache.path, isolation_level=None)) as base:
         base.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InputError, match="database is locked; --cache 0 does without") as error:
-            cache.find("picture", ["question"])
+            cache.find(["picture"], [["question"]])
         assert "clear" not in str(error.value)
         assert [file.problem for file in kept()] == ["database is locked"]
 
@@ -118,14 +121,15 @@ def test_an_answers_folder_that_is_none_is_said_before_anything_is_written(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "file"))
-    for act in (kept, lambda: AnswerCache({}).check(writes=True), lambda: AnswerCache({}).check(writes=False)):
+    for act in (kept, lambda: AnswerCache({}).check(Mode.ALL), lambda: AnswerCache({}).check(Mode.SCORE)):
         with pytest.raises(InputError, match="file is no folder"):
             act()
     monkeypatch.setenv("FFAA_ANSWERS", str(tmp_path / "shut"))
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(InputError, match=r"cannot write to .*shut; --cache 0"):
-        AnswerCache({}).check(writes=True)
-    AnswerCache({}).check(writes=False)
+        AnswerCache({}).check(Mode.ALL)
+    with pytest.raises(InputError, match="no kept answers of this language model: run with --mode generate"):
+        AnswerCache({}).check(Mode.SCORE)
 
 
 def test_a_block_is_kept_whole_or_not_at_all() -> None:
@@ -133,7 +137,7 @@ def test_a_block_is_kept_whole_or_not_at_all() -> None:
     unwritable = GeneratedText("text", True, float)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         cache.keep([("a", "question", GeneratedText("text", True, None)), ("b", "question", unwritable)])
-    assert cache.find("a", ["question"]) == [None]
+    assert cache.find(["a"], [["question"]]) == [[None]]
 
 
 def test_several_processes_keep_answers_in_one_file() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ffaa.evaluation.cluster import ALONE, Rank, in_step
+from ffaa.evaluation.cluster import ALONE, in_step
 from ffaa.evaluation.predictions import LineWriter, read_lines
 from ffaa.evaluation.result_folder import Job, RunSettings
 from ffaa.evaluation.runner import run_jobs
@@ -181,20 +181,6 @@ def test_a_merge_cut_in_the_middle_is_done_again(root: Path, whole: Path, tmp_pa
     method = ToyMethod()
     assert run_jobs(method, _jobs(root, out)) is not None
     assert method.blocks == [] and _same(out, whole) and _lines(out) == 39
-
-
-def test_ranks_are_read_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert Rank.of_this_process() == ALONE == Rank(0, 1)
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert Rank.of_this_process() == Rank(2, 4)
-    for rank, count in (("4", "4"), ("-1", "4"), ("one", "2"), ("0", "0")):
-        monkeypatch.setenv("RANK", rank)
-        monkeypatch.setenv("WORLD_SIZE", count)
-        with pytest.raises(InputError, match="no process among several"):
-            Rank.of_this_process()
 
 
 def test_alone_nothing_is_agreed_on() -> None:

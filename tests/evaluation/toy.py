@@ -14,9 +14,9 @@ from PIL import Image
 
 from ffaa.data.benchmark import Benchmark, load_benchmark, write_benchmark
 from ffaa.dialogue.answers import format_answer, parse
-from ffaa.evaluation.cluster import Rank
 from ffaa.evaluation.result_folder import Job, RunSettings
 from ffaa.evaluation.runner import run_jobs
+from ffaa.runtime import Rank
 from ffaa.types import Analysis, Hypothesis, Request, Verdict
 
 

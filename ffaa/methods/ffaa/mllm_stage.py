@@ -19,7 +19,8 @@ from transformers.utils import ModelOutput
 
 from ffaa.backbones.adapter import attach_lora, check_tensors, restore_adapter, save_adapter
 from ffaa.backbones.mixstyle import mix_statistics
-from ffaa.backbones.mllm import IMAGE_TOKEN, Mllm, build_mllm
+from ffaa.backbones.mllm import Mllm, build_mllm
+from ffaa.backbones.templates import IMAGE_TOKEN
 from ffaa.config import load_yaml, model_folder
 from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records

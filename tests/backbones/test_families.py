@@ -1,0 +1,82 @@
+"""Backbones of four layouts give each picture the answers that it would get alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffaa.backbones.generation import GenerationSettings, TransformersEngine
+from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
+from ffaa.config import load_yaml
+from ffaa.dialogue.prompts import FREE_QUESTIONS, HYPOTHESIS_QUESTIONS
+from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.runtime import PROJECT_ROOT
+from ffaa.types import InputError
+from tests.backbones.families import FAMILIES, saved
+
+QUESTIONS = [FREE_QUESTIONS[0], *HYPOTHESIS_QUESTIONS.values()]
+SHAPES = [(40, 60), (64, 64), (90, 50), (33, 100), (128, 20), (50, 50)]
+
+
+def pictures() -> list[Image.Image]:
+    """Of shapes that are tiled in different ways."""
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in SHAPES]
+
+
+@pytest.fixture(scope="module", params=["llava", *FAMILIES])
+def mllm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mllm:
+    if request.param == "llava":
+        return build_mllm(load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig).mllm)
+    return build_mllm(saved(request.param, tmp_path_factory.mktemp(request.param)))
+
+
+def test_greedy_answers_in_a_block_are_those_of_each_row_alone(mllm: Mllm) -> None:
+    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=16))
+    together = engine.ask(pictures(), [QUESTIONS] * len(SHAPES))
+    alone = [[engine.ask([image], [[question]])[0][0] for question in QUESTIONS] for image in pictures()]
+    assert [[text.text for text in row] for row in together] == [[text.text for text in row] for row in alone]
+    assert len({text.text for row in together for text in row}) > len(SHAPES)
+
+
+def test_they_are_what_transformers_writes_from_the_chat_template(mllm: Mllm) -> None:
+    image, question = pictures()[0], QUESTIONS[0]
+    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}
+    inputs = mllm.processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    length = inputs["input_ids"].shape[1]
+    ids = mllm.model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, length:].tolist()
+    kept = ids[: ids.index(mllm.end_token_id)] if mllm.end_token_id in ids else ids
+    written = TransformersEngine(mllm, GenerationSettings(max_new_tokens=16)).ask([image], [[question]])[0][0]
+    assert written.text == mllm.tokenizer.decode(kept, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_its_own_chat_template_says_where_an_answer_ends(family: str, tmp_path: Path) -> None:
+    own = build_mllm(saved(family, tmp_path))
+    assert own.answer_end == "<|im_end|>"
+    assert own.prompt("Real {or} fake?").endswith("Real {or} fake?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    config = saved("llava_next", tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="chat template"):
+        build_mllm(config)
+
+
+@pytest.mark.parametrize("layout", ["{{ no end", "{{ raise_exception('no pictures') }}", "<|im_start|>"])
+def test_a_chat_template_that_cannot_be_used_is_refused(layout: str, tmp_path: Path) -> None:
+    config = saved("llava_next", tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(layout)
+    with pytest.raises(InputError, match="chat template"):
+        build_mllm(config)
+
+
+def test_an_assembled_model_has_no_template_of_its_own() -> None:
+    with pytest.raises(InputError, match="no base is given"):
+        build_mllm(MllmConfig(template="own"))
