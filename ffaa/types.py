@@ -114,7 +114,8 @@ class Analysis:
     """What a method concludes about one picture.
 
     ``chosen`` indexes ``answers``; ``logits`` is the selector's row per answer (FFAA: 4 classes) and ``match_scores``
-    the probability that each answer is right; both are None for methods without a selector.
+    the probability that each answer is right; both are None for methods without a selector. ``probability`` is the
+    calibrated P(fake) and ``uncertain`` whether it decides nothing; both are None for weights without a calibration.
     """
 
     verdict: Verdict
@@ -124,6 +125,8 @@ class Analysis:
     match_scores: tuple[float | None, ...] | None = None
     logits: tuple[tuple[float, ...], ...] | None = None
     id: str = ""
+    probability: float | None = None
+    uncertain: bool | None = None
 
     @property
     def answer(self) -> Answer:
@@ -147,6 +150,7 @@ class Analysis:
         """The first of its numbers that is none (overflown weights make them), named; None when all are sound."""
         numbers: dict[str, Sequence[float | None]] = {
             "score": (self.score,),
+            "probability": (self.probability,),
             "match score": self.match_scores or (),
             "logit": tuple(logit for row in self.logits or () for logit in row),
             "answer's score": tuple(answer.score for answer in self.answers),

@@ -31,6 +31,7 @@ class Options:
 def main() -> int:
     options = parse(Options, prog="assemble_checkpoint.py", description=__doc__ or "")
     from ffaa.methods import load_method
+    from ffaa.methods.calibration import CALIBRATION_FILE
     from ffaa.methods.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FORMAT, tower_hash
     from ffaa.methods.ffaa.method import FfaaConfig
 
@@ -61,6 +62,8 @@ def main() -> int:
             if (options.out / name).is_dir():
                 shutil.rmtree(options.out / name)
             os.replace(new / name, options.out / name)
+        # It was fitted to the weights that were there before.
+        (options.out / CALIBRATION_FILE).unlink(missing_ok=True)
     size = sum(path.stat().st_size for path in options.out.rglob("*.safetensors")) / 1e6
     print(f"{options.out}: {size:.1f} MB of weights, loads as {method.name}")
     return EXIT_DONE

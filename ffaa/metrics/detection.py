@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ffaa.dialogue.answers import NO_FORGERY, TYPE_ALIASES, canonical_type
+from ffaa.metrics.calibration import expected_calibration_error
 from ffaa.metrics.ranking import Interval, average_precision, bootstrap_intervals, roc_auc
 from ffaa.types import Hypothesis, Verdict
 
@@ -160,9 +161,10 @@ def summarize(
     Returns:
         A JSON-ready dict: counts; ``decisions``: one :func:`decision_metrics` for each of ``method`` (its own
         decision), ``free_answer``, ``opening`` (its first deciding token, where the answers have one),
-        ``majority_vote``, ``score_threshold`` (score > 0.5) and ``majority_class``; ``answers`` (how many, unparsed,
-        cut); ``by_chosen``, ``by_difficulty``, ``by_type`` and ``types`` where the lines hold what they need, else
-        empty or None.
+        ``majority_vote``, ``score_threshold`` (score > 0.5), ``calibrated`` (calibrated P(fake) > 0.5, where the lines
+        have one) and ``majority_class``; ``answers`` (how many, unparsed, cut); ``calibration``: its expected
+        calibration error, and the method's accuracy where it is certain and where it is not; ``by_chosen``,
+        ``by_difficulty``, ``by_type`` and ``types`` where the lines hold what they need, else empty or None.
     """
     done = [line for line in predictions if line["status"] == "ok"]
     labels = [line["label"] for line in done]
@@ -174,6 +176,7 @@ def summarize(
             **({"opening": _opening} if _have_openings(done) else {}),
             "majority_vote": _majority_vote,
             "score_threshold": _score_threshold,
+            **({"calibrated": _calibrated} if _are_calibrated(done) else {}),
             "majority_class": _majority_class,
         }.items()
     }
@@ -194,6 +197,7 @@ def summarize(
         "by_chosen": _accuracy_by(done, _chosen_kind),
         "by_difficulty": _by_difficulty(done, seed),
         "by_type": _accuracy_by(done, lambda line: line["forgery_type"]),
+        "calibration": _calibration(done) if _are_calibrated(done) else None,
         "types": _types(done, type_aliases),
     }
 
@@ -237,6 +241,27 @@ def _majority_vote(lines: Lines) -> Decided:
 def _score_threshold(lines: Lines) -> Decided:
     scores = [line["score"] for line in lines]
     return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
+
+
+def _are_calibrated(lines: Lines) -> bool:
+    return any(line.get("probability") is not None for line in lines)
+
+
+def _calibrated(lines: Lines) -> Decided:
+    scores = [line.get("probability") for line in lines]
+    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
+
+
+def _calibration(lines: Lines) -> dict[str, Any]:
+    known = [line for line in lines if line.get("probability") is not None]
+    certain, uncertain = ([line for line in known if line["uncertain"] is value] for value in (False, True))
+    return {
+        "expected_calibration_error": expected_calibration_error(
+            [line["label"] == "fake" for line in known], [line["probability"] for line in known]
+        ),
+        "certain": share(sum(map(_is_right, certain)), len(certain)),
+        "uncertain": share(sum(map(_is_right, uncertain)), len(uncertain)),
+    }
 
 
 def _majority_class(lines: Lines) -> Decided:

@@ -18,6 +18,7 @@ DECISIONS = {
     "majority_vote": "majority vote",
     "method": "{method}",
     "score_threshold": "score > 0.5",
+    "calibrated": "calibrated P(fake) > 0.5",
     "majority_class": "majority class",
 }
 """Ways to decide, in the order of their rows."""
@@ -99,6 +100,12 @@ def group_lines(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"by {title}: " + "; ".join(f"{name} {_share(part)}" for name, part in parts.items()))
     if types := summary["types"]:
         lines.append(f"{types['n_classes']}-class accuracy (no forgery and types): {_share(types)}")
+    if calibration := summary.get("calibration"):
+        error = calibration["expected_calibration_error"]
+        lines.append(
+            f"where it is certain {_share(calibration['certain'])}, elsewhere {_share(calibration['uncertain'])}; "
+            f"expected calibration error {error:.3f}"
+        )
     answers = summary["answers"]
     if answers["n"]:
         lines.append(

@@ -13,7 +13,8 @@ def format_analysis(analysis: Analysis) -> str:
     """The chosen answer and what is known about it, a fact a line, in the form that FFAA was published with.
 
     An answer that gives no verdict is shown as it was written, said to be so. The probability that an answer claims for
-    itself is left out: the match score and P(fake) are the measured ones.
+    itself is left out: the match score and P(fake) are the measured ones, the latter calibrated where the weights come
+    with a calibration.
     """
     answer = analysis.answer
     if answer.verdict is Verdict.UNPARSED:
@@ -32,7 +33,9 @@ def format_analysis(analysis: Analysis) -> str:
     ]
     if any(judged):
         lines.append("; ".join(part for part in judged if part))
-    lines.append(f"P(fake): {analysis.score:.4f}")
+    lines.append(f"P(fake): {analysis.score if analysis.probability is None else analysis.probability:.4f}")
+    if analysis.uncertain:
+        lines.append("Uncertain: pictures with such scores are told apart too poorly for a verdict to be relied on")
     return _printable("\n".join(lines))
 
 

@@ -209,3 +209,20 @@ def test_the_published_means_and_spreads() -> None:
     seven = overall({**six, "ma": 89.0}, apart="ma")
     assert seven["mean"] == pytest.approx(86.5)
     assert seven["spread_with_ma"] == pytest.approx(10.0, abs=0.05)
+
+
+def test_calibrated_lines_are_scored_by_their_probability_and_certainty() -> None:
+    lines = [
+        {**line("fake", ["fake"], verdict="fake"), "probability": 0.95, "uncertain": False},
+        {**line("fake", ["real"], verdict="real"), "probability": 0.55, "uncertain": True},
+        {**line("real", ["real"], verdict="real"), "probability": 0.05, "uncertain": False},
+        {**line("real", ["real"], verdict="real"), "probability": 0.45, "uncertain": True},
+    ]
+    summary = summarize(lines)
+    assert summary["decisions"]["calibrated"]["accuracy"] == 1.0 and summary["decisions"]["calibrated"]["auc"] == 1.0
+    calibration = summary["calibration"]
+    assert (calibration["certain"]["n_correct"], calibration["certain"]["n"]) == (2, 2)
+    assert (calibration["uncertain"]["n_correct"], calibration["uncertain"]["n"]) == (1, 2)
+    assert calibration["expected_calibration_error"] == pytest.approx((0.05 + 0.45 + 0.05 + 0.45) / 4)
+    plain = summarize([line("fake", ["fake"])])
+    assert "calibrated" not in plain["decisions"] and plain["calibration"] is None

@@ -43,3 +43,10 @@ def test_a_finding_names_its_file_and_face() -> None:
     assert shown.startswith("a.jpg (face 2 of 3)\nImage description")
     assert shown.endswith("\nHeat map: out/a_heat1.png\n")
     assert format_finding(Finding(Path("a.jpg"), error="no face found")) == "a.jpg\nfailed: no face found\n"
+
+
+def test_a_calibrated_analysis_shows_its_probability_and_says_when_it_does_not_know() -> None:
+    certain = Analysis(Verdict.FAKE, 0.75, (FAKE,), probability=0.9123, uncertain=False)
+    assert format_analysis(certain).endswith("\nP(fake): 0.9123")
+    unsure = Analysis(Verdict.FAKE, 0.75, (FAKE,), probability=0.55, uncertain=True)
+    assert "\nP(fake): 0.5500\nUncertain: " in format_analysis(unsure)

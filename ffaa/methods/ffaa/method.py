@@ -16,6 +16,7 @@ from ffaa.backbones.mllm import MllmConfig
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
+from ffaa.methods.calibration import calibrated, read_calibration
 from ffaa.methods.checkpoint import (
     find_checkpoint,
     load_trained_mllm,
@@ -27,6 +28,7 @@ from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
 from ffaa.methods.writing import WritesAnswers
+from ffaa.metrics.calibration import Calibration
 from ffaa.runtime import Compute, config_hash, pick_device, sha256_folder
 from ffaa.types import Analysis, Answer, GeneratedText, Hypothesis, InputError, Mode, Request, Verdict
 
@@ -62,6 +64,7 @@ class Ffaa(WritesAnswers):
         *,
         fingerprint: Mapping[str, Any],
         written_by: Mapping[str, Any],
+        calibration: Calibration | None = None,
         generate_num: int = 3,
         seed: int = 0,
     ) -> None:
@@ -72,6 +75,7 @@ class Ffaa(WritesAnswers):
         self.mids = mids
         self.fingerprint: Mapping[str, Any] = fingerprint
         self.written_by: Mapping[str, Any] = written_by
+        self.calibration = calibration
         self.generate_num = generate_num
         self.seed = seed
 
@@ -91,7 +95,8 @@ class Ffaa(WritesAnswers):
         answers = [self._ordered(self._asked(request), row) for request, row in zip(requests, texts, strict=True)]
         logits = self._logits([request.image for request in requests], answers)
         return [
-            self._analysis(request, row, scores) for request, row, scores in zip(requests, answers, logits, strict=True)
+            calibrated(self._analysis(request, row, scores), self.calibration)
+            for request, row, scores in zip(requests, answers, logits, strict=True)
         ]
 
     def explain(self, request: Request, analysis: Analysis) -> MidsExplanation:
@@ -178,11 +183,15 @@ def load(
     if mode is not Mode.GENERATE:
         mids = _load_selector(config, folder, model_dir, device=compute.device, seed=seed)
     judged_by = mids_fingerprint(mids.settings, folder) if mids else {}
+    weights = {**mllm_fingerprint(config.mllm, folder), **judged_by}
+    # With another number of answers MIDS's score is another one.
+    calibration = read_calibration(folder, weights) if answers == config.generate_num else None
     return Ffaa(
         engine,
         mids,
-        fingerprint={**mllm_fingerprint(config.mllm, folder), **judged_by},
+        fingerprint={**weights, **({"calibration": config_hash(calibration)} if calibration else {})},
         written_by=writer_identity(config.mllm, folder, settings, compute),
+        calibration=calibration,
         generate_num=answers,
         seed=seed,
     )

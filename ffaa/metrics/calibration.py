@@ -1,0 +1,84 @@
+"""From a method's scores to a probability that means what it says, and the band in which it decides nothing.
+
+Platt's scaling (Platt 1999) of one or several scores: a logistic regression on their logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_CLIP = 1e-4
+"""Scores nearer to 0 or 1 count as this near: a saturated one may not outweigh all others."""
+
+
+def logit(score: float) -> float:
+    """log(p / (1 - p)), of a score clipped to [1e-4, 1 - 1e-4]."""
+    kept = min(max(score, _CLIP), 1 - _CLIP)
+    return math.log(kept / (1 - kept))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """P(fake) = sigmoid(bias + sum of weight x logit(score)) over named scores."""
+
+    weights: Mapping[str, float]
+    """Of each score's logit."""
+    bias: float = 0.0
+    """Added to their sum."""
+    uncertain: tuple[float, float] = (0.5, 0.5)
+    """Probabilities between these two, both exclusive, decide nothing."""
+    threshold: float = 0.5
+    """Above it, forged."""
+    fitted_on: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of the weights whose scores it was fitted to."""
+    measured: Mapping[str, float | int | None] = field(default_factory=dict)
+    """What it achieved on the pictures it was fitted to, cross-validated by person."""
+
+    def probability(self, scores: Mapping[str, float | None]) -> float:
+        """P(fake); a score that is missing speaks neither way."""
+        known = {name: scores.get(name) for name in self.weights}
+        total = self.bias + sum(self.weights[name] * logit(0.5 if s is None else s) for name, s in known.items())
+        return 1 / (1 + math.exp(-total))
+
+    def is_uncertain(self, probability: float, *, says_fake: bool) -> bool:
+        """Whether it lies in the band, or on the other side of the threshold than the verdict."""
+        low, high = self.uncertain
+        return low < probability < high or (probability > self.threshold) != says_fake
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float | None:
+    """Mean gap between P(fake) and the share of forged pictures over bins of equal width (Naeini et al. 2015).
+
+    Args:
+        labels: (n,) whether forged.
+        probabilities: (n,) P(fake) in [0, 1].
+        bins: how many.
+
+    Returns:
+        Within 0..1; None for no pictures.
+    """
+    truth, stated = np.asarray(labels, float), np.asarray(probabilities, float)
+    if not truth.size:
+        return None
+    places = np.minimum((stated * bins).astype(int), bins - 1)
+    gaps = [abs(truth[places == k].mean() - stated[places == k].mean()) * (places == k).mean() for k in set(places)]
+    return float(sum(gaps))
+
+
+def uncertain_band(labels: ArrayLike, probabilities: ArrayLike, accuracy: float = 0.9) -> tuple[float, float]:
+    """The narrowest band around 0.5, in steps of 0.01, outside of which so large a share is decided rightly.
+
+    The widest, from 0.05 to 0.95, where none is.
+    """
+    truth, stated = np.asarray(labels, bool), np.asarray(probabilities, float)
+    for half in np.arange(0, 46) / 100:
+        outside = ~((stated > 0.5 - half) & (stated < 0.5 + half))
+        right = (stated > 0.5) == truth
+        if outside.any() and right[outside].mean() >= accuracy:
+            return float(round(0.5 - half, 2)), float(round(0.5 + half, 2))
+    return 0.05, 0.95
