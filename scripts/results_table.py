@@ -1,15 +1,19 @@
-"""Print results as a Markdown table: every decision rule of a run beside the linear probe on the same pictures."""
+"""Print results as Markdown tables: every decision rule of a run beside the linear probe on the same pictures.
+
+Accuracy, then AUC, then by how much the calibrated score's AUC is above that of others, paired picture by picture.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ffaa.config import parse
 from ffaa.metrics.detection import decision_metrics
+from ffaa.metrics.ranking import auc_difference
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
 from ffaa.types import InputError
 
@@ -20,9 +24,12 @@ TITLES = {
     "opening": "free answer, first deciding token",
     "majority_vote": "majority vote",
     "method": "**FFAA (MIDS)**",
+    "calibrated": "**FFAA, calibrated**",
 }
-COLUMNS = ("majority_class", "probe", "free_answer", "majority_vote", "method")
-RANKED = ("probe", "free_answer", "opening", "method")
+COLUMNS = ("majority_class", "probe", "free_answer", "majority_vote", "method", "calibrated")
+RANKED = ("probe", "opening", "method", "calibrated")
+COMPARED = ("probe", "opening", "method")
+"""What the calibrated score's AUC is compared with on the same pictures."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +51,85 @@ def newest_run(options: Options, benchmark: str) -> Path:
     return summaries[-1].parent
 
 
-def decisions(run: Path, probe: Path) -> dict[str, Mapping[str, Any]]:
-    """The run's decision rules, and the probe on exactly the pictures of the run."""
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its decision rules, and the scores of some of them, picture by picture."""
+
+    decisions: Mapping[str, Mapping[str, Any]]
+    labels: Sequence[bool]
+    scores: Mapping[str, Sequence[float]]
+
+
+def read_run(run: Path, probe: Path) -> Run:
+    """The run, and the probe on exactly its pictures."""
     found: dict[str, Mapping[str, Any]] = dict(json.loads((run / "summary.json").read_text())["decisions"])
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["status"] == "ok"]
+    labels = [line["label"] for line in lines]
+    scores: dict[str, list[float]] = {}
     if probe.is_file():
-        lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
         scored = json.loads(probe.read_text())["scores"]
-        scores = [float(scored[line["id"]]) for line in lines]
-        verdicts = ["fake" if score > 0.5 else "real" for score in scores]
-        found["probe"] = decision_metrics([line["label"] for line in lines], verdicts, scores)
-    return found
+        scores["probe"] = [float(scored[line["id"]]) for line in lines]
+        verdicts = ["fake" if score > 0.5 else "real" for score in scores["probe"]]
+        found["probe"] = decision_metrics(labels, verdicts, scores["probe"])
+    of_line: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+        "opening": lambda line: line["answers"][0].get("opening_score"),
+        "method": lambda line: line["score"],
+        "calibrated": lambda line: line.get("probability"),
+    }
+    for name, score in of_line.items():
+        if name in found:
+            scores[name] = [0.5 if (value := score(line)) is None else value for line in lines]
+    return Run(found, [label == "fake" for label in labels], scores)
 
 
 def cell(metrics: Mapping[str, Any] | None, key: str) -> str:
+    """A figure in % with its interval."""
     if metrics is None or metrics.get(key) is None:
         return "-"
     low, high = metrics[f"{key}_interval"]
     return f"{100 * metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def difference(run: Run, other: str) -> str:
+    """The calibrated score's AUC less another's, in points."""
+    if other not in run.scores or "calibrated" not in run.scores:
+        return "-"
+    found = auc_difference(run.labels, run.scores["calibrated"], run.scores[other])
+    if found is None:
+        return "-"
+    gain, (low, high) = found
+    return f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def figures(names: Sequence[str], key: str, title: str) -> tuple[list[str], Callable[[Run], list[str]]]:
+    """Titles of the columns and what is in them: one figure of several decision rules."""
+    return (
+        [f"{title} {TITLES[name]}" for name in names],
+        lambda run: [cell(run.decisions.get(name), key) for name in names],
+    )
+
+
+def show(columns: Sequence[str], cells: Callable[[Run], Sequence[str]], *, runs: Mapping[str, Run]) -> None:
+    """One table, a row a benchmark."""
+    print("| split | real / fake | " + " | ".join(columns) + " |")
+    print("|---" * (2 + len(columns)) + "|")
+    for benchmark, run in runs.items():
+        counts = f"{run.decisions['method']['n_real']} / {run.decisions['method']['n_fake']}"
+        print(f"| `{benchmark}` | {counts} | " + " | ".join(cells(run)) + " |")
+    print()
+
+
 def main() -> int:
     options = parse(Options, prog="results_table.py", description=__doc__ or "")
-    print("| split | real / fake | " + " | ".join(f"{TITLES[name]} ACC" for name in COLUMNS) + " | ", end="")
-    print(" | ".join(f"AUC {TITLES[name]}" for name in RANKED) + " |")
-    print("|---" * (2 + len(COLUMNS) + len(RANKED)) + "|")
-    for benchmark in options.benchmarks.split(","):
-        found = decisions(newest_run(options, benchmark), options.results / "probe" / f"{benchmark}.json")
-        counts = f"{found['method']['n_real']} / {found['method']['n_fake']}"
-        accuracies = [cell(found.get(name), "accuracy") for name in COLUMNS]
-        print(f"| `{benchmark}` | {counts} | ", end="")
-        print(" | ".join([*accuracies, *(cell(found.get(name), "auc") for name in RANKED)]) + " |")
+    runs = {
+        name: read_run(newest_run(options, name), options.results / "probe" / f"{name}.json")
+        for name in options.benchmarks.split(",")
+    }
+    show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
+    show(*figures(RANKED, "auc", "AUC"), runs=runs)
+    titles = [f"AUC calibrated - {TITLES[name]}" for name in COMPARED]
+    show(titles, lambda run: [difference(run, name) for name in COMPARED], runs=runs)
     return EXIT_DONE
 
 
