@@ -89,7 +89,7 @@ benchmarks=free_ma,free_people,free_jpeg
 family=free
 if ((research)); then
     assets+=(celeba_faces dcgan_faces)
-    benchmarks+=,mini_ma,mini_poisson,mini_expression,mini_gan,mini_people,mini_jpeg,mini_orl
+    benchmarks+=,mini_ma,mini_poisson,mini_expression,mini_gan,mini_people,mini_jpeg,mini_orl,mini_regions
     family=all
 fi
 picture=playground/test_images/openpeople_p007.jpg
