@@ -84,6 +84,17 @@ def make_pictures(recipe: Recipe, *, workers: int = 2) -> Iterator[Picture]:
         yield from pool.map(_make, jobs, chunksize=8)
 
 
+def forge_photographs(recipe: Recipe) -> Iterator[tuple[Kind, SourceFace]]:
+    """The whole photographs of a recipe with the forgery in its place, as they are before the camera.
+
+    Raises:
+        InputError: as :func:`make_pictures`.
+    """
+    for job in _plan(recipe):
+        forgery = _forge(job, default_rng([recipe.seed, job.index]))
+        yield job.kind, job.source if forgery is None else _with_pixels(job.source, forgery.pixels)
+
+
 def _plan(recipe: Recipe) -> list[_Job]:
     rng = default_rng(recipe.seed)
     faces = _faces(recipe.faces, recipe.people)

@@ -17,7 +17,7 @@ from ffaa.forge.dataset import RecipeBook, picture_facts
 from ffaa.forge.faces import SourceFace
 from ffaa.forge.forgery import Kind
 from ffaa.forge.library import celeba_people
-from ffaa.forge.recipe import Recipe, make_pictures
+from ffaa.forge.recipe import Recipe, forge_photographs, make_pictures
 from ffaa.forge.regions import EDITABLE
 from ffaa.runtime import config_hash, to_plain
 from ffaa.types import Box, InputError
@@ -168,6 +168,17 @@ def recipes_type(kind: Kind) -> str:
         "local": "Attribute manipulation",
         "expression": "Attribute manipulation",
     }[kind]
+
+
+@pytest.mark.usefixtures("two_people", "in_process")
+def test_whole_photographs_carry_the_same_forgeries(faces: dict[str, SourceFace]) -> None:
+    photographs = list(forge_photographs(SMALL))
+    assert [kind for kind, _ in photographs] == [picture.kind for picture in make_pictures(SMALL)]
+    for kind, face in photographs:
+        untouched = faces[face.person]
+        assert face.box == untouched.box and face.pixels.shape == untouched.pixels.shape
+        changed = (face.pixels != untouched.pixels).any(axis=2)
+        assert changed.any() == (kind is not Kind.REAL) and not changed.all()
 
 
 @pytest.mark.usefixtures("two_people", "in_process")

@@ -1,0 +1,111 @@
+"""Whether a whole photograph gets the verdict of its face crop: the box that inference finds against a known one.
+
+Photographs of held-out people, half of them with a forgery in its place, saved whole as JPEG. Each is analysed twice:
+cropped as ``inference.py`` does it, and around the box that was found before it was forged and saved.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ffaa.config import model_folder, parse
+from ffaa.data.faces import FaceDetector, crop_face
+from ffaa.data.images import open_image
+from ffaa.evaluation.answer_cache import AnswerCache
+from ffaa.evaluation.cached_method import CachedMethod
+from ffaa.forge.recipe import Recipe, forge_photographs
+from ffaa.metrics.detection import share
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door
+from ffaa.types import Analysis, Request
+
+RECIPE = Recipe(faces="celeba_faces", people="test", seed=109, counts={"real": 20, "blend": 7, "swap": 7, "local": 6})
+QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Options:
+    model: str = "mini"
+    """Folder configs/ffaa/<model>/."""
+    checkpoint: Path | None = None
+    """Weights instead of those that the model's config names."""
+    block_size: int = 20
+    """Pictures answered together."""
+    out: Path = PROJECT_ROOT / "results" / "crop" / "agreement.json"
+    """Where the figures go."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+
+
+def photographs(folder: Path) -> Iterator[tuple[str, Request, Request]]:
+    """Kind, and the face as inference finds it and as it was known, of each photograph, saved in ``folder``."""
+    detector = FaceDetector()
+    for index, (kind, face) in enumerate(forge_photographs(RECIPE)):
+        path = folder / f"{index:02d}.jpg"
+        Image.fromarray(face.pixels).save(path, quality=QUALITY)
+        image = open_image(path)
+        faces = detector.detect(image)
+        if faces:
+            crops = [crop_face(image, box) for box in (faces[0].box, face.box)]
+            yield kind.value, Request(crops[0], id=path.name), Request(crops[1], id=path.name)
+
+
+def compared(kind: str, found: Analysis, known: Analysis) -> dict[str, Any]:
+    """One photograph's two verdicts."""
+    return {
+        "id": known.id,
+        "kind": kind,
+        "found": found.verdict.value,
+        "known": known.verdict.value,
+        "p_fake_found": found.score,
+        "p_fake_known": known.score,
+    }
+
+
+def main() -> int:
+    options = parse(Options, prog="measure_crop.py", description=__doc__ or "")
+    from ffaa.methods import load_method
+    from ffaa.methods.base import Generates
+
+    method = load_method(
+        "ffaa",
+        model_dir=model_folder("ffaa", options.model),
+        checkpoint=options.checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+    )
+    assert isinstance(method, Generates)
+    cached = CachedMethod(method, AnswerCache(method.written_by))
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = list(photographs(Path(folder)))
+    requests = [request for _, found, known in pairs for request in (found, known)]
+    analyses: list[Analysis] = []
+    for start in range(0, len(requests), 2 * options.block_size):
+        analyses += cached.analyze(requests[start : start + 2 * options.block_size])
+    rows = [
+        compared(kind, found, known)
+        for (kind, _, _), found, known in zip(pairs, analyses[::2], analyses[1::2], strict=True)
+    ]
+    agreement = share(sum(row["found"] == row["known"] for row in rows), len(rows))
+    make_folder(options.out.parent)
+    facts = {"agreement": agreement, "photographs": sum(RECIPE.counts.values()), "rows": rows}
+    atomic_write_text(options.out, json.dumps(facts, indent=2) + "\n")
+    low, high = agreement["accuracy_interval"]
+    print(f"a face found in {len(rows)} of {facts['photographs']} photographs")
+    print(f"same verdict: {agreement['n_correct']} of {agreement['n']} [{100 * low:.0f}-{100 * high:.0f} %]")
+    for row in rows:
+        if row["found"] != row["known"]:
+            print(f"differs: {row}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)
