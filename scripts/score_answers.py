@@ -35,6 +35,8 @@ class Options:
     """Result folders (results/<benchmark>/<run>), separated by commas."""
     benchmark_root: Path = PROJECT_ROOT / "benchmark"
     """Folder of the benchmarks."""
+    show: int = 0
+    """Print so many of the chosen answers with what is wrong in them, as a Markdown table."""
     wording: Path = CONFIGS / "forge" / "wording.yaml"
     """Terciles by which answers are worded."""
 
@@ -59,6 +61,21 @@ def explanation(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording
         "hypotheses": hypothesis_effect(lines),
         "opening_bias": opening_bias(lines),
     }
+
+
+def judged(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording: Wording, number: int) -> list[str]:
+    """Rows of a Markdown table: the truth, the chosen answer's reasoning, and what of the answer is false."""
+    rows = ["| picture | truth | answer's reasoning | judgement |", "|---|---|---|---|"]
+    lines = [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
+    for line in lines[:number]:
+        answer, picture = line["answers"][line["chosen"]], pictures[line["id"]]
+        claim, truth = read_claims(answer["text"]), true_claims(picture, wording)
+        wrong = [f"{slot}: {claim[slot]} for {truth[slot]}" for slot in truth if claim[slot] != truth[slot]]
+        verdict = "right" if answer["verdict"] == line["label"] else "wrong"
+        done = " ".join(filter(None, (picture["kind"], truth["region"], truth["operation"])))
+        said = "; ".join([f"verdict {verdict}", *wrong])
+        rows.append(f"| {line['id']} | {done} | {answer['reasoning'].replace('|', ' ')} | {said} |")
+    return rows
 
 
 def _figures(answers: Sequence[str], true: Sequence[Mapping[str, str | None]]) -> dict[str, Any]:
@@ -159,6 +176,8 @@ def main() -> int:
         console.print(table(name, figures))
         for line in notes(figures):
             console.print(line, markup=False)
+        for row in judged(folder, pictures, wording, options.show) if options.show > 0 else ():
+            print(row)
         atomic_write_text(folder / "explanation.json", json.dumps(figures, indent=2) + "\n")
     return EXIT_DONE
 

@@ -103,6 +103,21 @@ def test_the_truth_about_another_picture_does_not(root: Path, tmp_path: Path, mo
     assert sum(free["false_claims"].values()) == 4
 
 
+def test_answers_are_shown_with_what_is_false_in_them(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = result(root, tmp_path / "shifted", 1)
+    monkeypatch.setattr(sys, "argv", ["x", "--results", str(folder), "--benchmark_root", str(root), "--show", "2"])
+    assert score_answers.main() == 0
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("| ") and ".png" in row]
+    assert len(rows) == 2
+    assert rows[0].startswith("| 0.png | real | Signs of retouching: eyes enlarged")
+    assert rows[0].endswith(
+        "| verdict wrong; sign: Signs of retouching for No signs; region: eyes for None; operation: enlarged for None |"
+    )
+    assert rows[1].endswith("| verdict right; region: nose for eyes; operation: blurred for enlarged |")
+
+
 def test_what_cannot_be_scored_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x"])
     with pytest.raises(InputError, match="no result given"):

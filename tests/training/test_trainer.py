@@ -118,6 +118,22 @@ def test_it_goes_on_from_an_adapter(data: Path, tmp_path: Path) -> None:
         assert torch.equal(tensor, saved[name])
 
 
+def test_mids_goes_on_from_a_mids_of_its_own_shape(data: Path, tmp_path: Path) -> None:
+    groups = [ParameterGroup(".*", 1e-2)]
+    config = replace(mllm_config(data, tmp_path / "first", max_steps=2), stage="mids", groups=groups)
+    first = train(find_stage("ffaa", "mids"), config)
+    find_stage("ffaa", "mids").prepare(replace(config, init=first)).save(tmp_path / "untouched")
+    saved = load_file(first / "mids" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "untouched" / "mids" / "model.safetensors").items():
+        assert torch.equal(tensor, saved[name])
+    other = json.loads((first / "mids" / "config.json").read_text())
+    (first / "mids" / "config.json").write_text(json.dumps({**other, "max_text_tokens": 7}))
+    with pytest.raises(InputError, match="is another than model.yaml of tiny describes"):
+        find_stage("ffaa", "mids").prepare(replace(config, init=first))
+    with pytest.raises(InputError, match="cannot read"):
+        find_stage("ffaa", "mids").prepare(replace(config, init=tmp_path / "nowhere"))
+
+
 def test_freeze_names_patterns_without_parameters() -> None:
     with pytest.raises(InputError, match="nothing_here"):
         freeze(torch.nn.Linear(2, 2), [ParameterGroup(".*", 1.0), ParameterGroup("nothing_here", 1.0)])
