@@ -114,7 +114,7 @@ class Rank:
             InputError: they are no index and count.
         """
         found = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not all(text.isdigit() for text in found) or int(found[0]) >= int(found[1]):
+        if not all(text.isascii() and text.isdecimal() for text in found) or int(found[0]) >= int(found[1]):
             raise InputError(f"RANK={found[0]} and WORLD_SIZE={found[1]} are no process among several")
         return cls(int(found[0]), int(found[1]))
 

@@ -1,28 +1,27 @@
 """Fit a checkpoint's calibration: P(fake) from MIDS's score and the free answer's first deciding token.
 
-A logistic regression on pictures of validation people; what it achieves is cross-validated by person. Written to
-``calibration.json`` in the checkpoint. Answers are kept as in an evaluation, so that a second call takes seconds.
+A logistic regression on pictures of validation people; what it achieves, the uncertain band included, is
+cross-validated by person. Written to ``calibration.json`` in the checkpoint. Answers are kept as in an evaluation, so
+that a second call takes seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ffaa.config import model_folder, parse
+from ffaa.config import parse
 from ffaa.data.images import inside, open_image
 from ffaa.data.records import read_records
-from ffaa.metrics.calibration import Calibration, expected_calibration_error, logit, uncertain_band
+from ffaa.metrics.calibration import Calibration, expected_calibration_error, logit, sigmoid, uncertain_band
 from ffaa.metrics.ranking import roc_auc
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, config_hash, run_door
-from ffaa.types import Analysis, InputError, Record, Request
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
+from ffaa.types import Analysis, InputError, Record, Request, Verdict
 
-SCORES = ("score", "opening")
 FOLDS = 5
 
 
@@ -45,50 +44,33 @@ class Options:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
 
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise InputError(f"block_size must be at least 1, got {self.block_size}")
+        if not 0.5 <= self.accuracy <= 1:
+            raise InputError(f"accuracy is a share from 0.5 to 1, got {self.accuracy}")
 
-def analyses_of(records: Sequence[Record], options: Options) -> tuple[list[Analysis], dict[str, str]]:
-    """The uncalibrated analyses, and the hashes of what made them."""
-    from ffaa.evaluation.answer_cache import AnswerCache
-    from ffaa.evaluation.cached_method import CachedMethod
-    from ffaa.methods import load_method
-    from ffaa.methods.base import Generates
 
-    method = load_method(
-        "ffaa",
-        model_dir=model_folder("ffaa", options.model),
+def analyses_of(records: Sequence[Record], options: Options) -> tuple[list[Analysis], dict[str, str], int]:
+    """The uncalibrated analyses, the hashes of what made them, and the answers a picture."""
+    from ffaa.evaluation.cached_method import load_cached
+
+    method = load_cached(
+        options.model,
         checkpoint=options.checkpoint,
         device=options.device,
         dtype=options.dtype,
         seed=options.seed,
+        calibrate=False,
     )
-    assert isinstance(method, Generates)
-    weights = {name: str(value) for name, value in method.fingerprint.items()}
-    cached = CachedMethod(method, AnswerCache(method.written_by))
     done: list[Analysis] = []
     with tqdm(total=len(records), unit="picture") as bar:
         for start in range(0, len(records), options.block_size):
             block = records[start : start + options.block_size]
             requests = [Request(open_image(inside(options.data, one.image)), id=one.id) for one in block]
-            done += cached.analyze(requests)
+            done += method.analyze(requests)
             bar.update(len(block))
-    return done, weights
-
-
-@contextmanager
-def set_aside(path: Path) -> Iterator[None]:
-    """The file out of the way meanwhile: a calibration of other weights would not let these be loaded."""
-    aside = path.with_name(path.name + ".aside")
-    if path.is_file():
-        path.replace(aside)
-    try:
-        yield
-    finally:
-        if aside.is_file():
-            aside.replace(path)
-
-
-def _logit(score: float | None) -> float:
-    return logit(0.5 if score is None else score)
+    return done, {name: str(value) for name, value in method.fingerprint.items()}, method.generate_num
 
 
 def fit(evidence: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -99,66 +81,98 @@ def fit(evidence: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
-def cross_validated(evidence: np.ndarray, labels: np.ndarray, people: Sequence[str]) -> np.ndarray:
-    """P(fake) of each picture by a fit to other people's pictures."""
+def folds_of(labels: np.ndarray, people: Sequence[str]) -> list[np.ndarray]:
+    """Indices of the pictures that are held out in each fold; no person is in two.
+
+    Raises:
+        InputError: too few people, or none but one label is left to fit to.
+    """
     from sklearn.model_selection import GroupKFold
 
+    too_few = f"a calibration needs real and forged pictures of at least {FOLDS} people"
+    if len(set(people)) < FOLDS:
+        raise InputError(too_few)
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels, people)
+    held_out = [test for _, test in folds]
+    if any(len(set(np.delete(labels, test).tolist())) < 2 for test in held_out):
+        raise InputError(too_few)
+    return held_out
+
+
+def cross_validated(evidence: np.ndarray, labels: np.ndarray, folds: Sequence[np.ndarray]) -> np.ndarray:
+    """P(fake) of each picture by a fit to other people's pictures."""
     probabilities = np.zeros(len(labels))
-    for train, test in GroupKFold(FOLDS, shuffle=True, random_state=0).split(evidence, labels, people):
-        weights, bias = fit(evidence[train], labels[train])
-        probabilities[test] = 1 / (1 + np.exp(-(evidence[test] @ weights + bias)))
+    for test in folds:
+        weights, bias = fit(np.delete(evidence, test, axis=0), np.delete(labels, test))
+        probabilities[test] = [sigmoid(value) for value in evidence[test] @ weights + bias]
     return probabilities
 
 
-def calibrate(records: Sequence[Record], analyses: Sequence[Analysis], options: Options) -> Calibration:
-    """The calibration, with what it achieves on people that it was not fitted to."""
-    from ffaa.methods.calibration import scores_of
+def certain_ones(
+    held_out: np.ndarray, labels: np.ndarray, says_fake: np.ndarray, folds: Sequence[np.ndarray], accuracy: float
+) -> np.ndarray:
+    """Which pictures are certain, each by the band that the other folds' pictures ask for."""
+    certain = np.zeros(len(labels), bool)
+    for test in folds:
+        band = uncertain_band(np.delete(labels, test), np.delete(held_out, test), accuracy)
+        rule = Calibration({"score": 1.0}, uncertain=band)
+        certain[test] = [not rule.is_uncertain(held_out[at], says_fake=bool(says_fake[at])) for at in test]
+    return certain
 
-    scores = [scores_of(analysis) for analysis in analyses]
+
+def calibrate(records: Sequence[Record], analyses: Sequence[Analysis], options: Options) -> Calibration:
+    """The calibration, with what it achieves on people that it was not fitted to.
+
+    Raises:
+        InputError: too few people, or scores that tell nothing apart.
+    """
+    from ffaa.methods.calibration import SCORES, scores_of
+
+    # What states no verdict is never calibrated.
+    read = [pair for pair in zip(records, analyses, strict=True) if pair[1].verdict is not Verdict.UNPARSED]
+    scores = [scores_of(analysis) for _, analysis in read]
     names = [name for name in SCORES if any(score[name] is not None for score in scores)]
-    evidence = np.array([[_logit(score[name]) for name in names] for score in scores])
-    labels = np.array([record.label == "fake" for record in records])
-    people = [record.group or record.id for record in records]
-    if len(set(people)) < FOLDS or len(set(labels)) < 2:
-        raise InputError(f"{options.data}: a calibration needs real and forged pictures of at least {FOLDS} people")
-    held_out = cross_validated(evidence, labels, people)
+    evidence = np.array([[logit(score[name]) for name in names] for score in scores])
+    labels = np.array([record.label == "fake" for record, _ in read])
+    says_fake = np.array([analysis.verdict is Verdict.FAKE for _, analysis in read])
+    folds = folds_of(labels, [record.group or record.id for record, _ in read])
+    held_out = cross_validated(evidence, labels, folds)
+    auc = roc_auc(labels, held_out) or 0.0
+    if auc <= 0.5:
+        raise InputError(
+            f"{options.data}: the scores tell nothing apart (AUC {auc:.2f}); there is nothing to calibrate"
+        )
     weights, bias = fit(evidence, labels)
-    low, high = uncertain_band(labels, held_out, options.accuracy)
-    fitted = Calibration(dict(zip(names, map(float, weights), strict=True)), bias, (low, high))
-    says_fake = np.array([analysis.verdict == "fake" for analysis in analyses])
-    certain = np.array(
-        [not fitted.is_uncertain(p, says_fake=bool(fake)) for p, fake in zip(held_out, says_fake, strict=True)]
-    )
-    right = says_fake == labels
-    raw = [analysis.score for analysis in analyses]
+    band = uncertain_band(labels, held_out, options.accuracy)
+    right, certain = says_fake == labels, certain_ones(held_out, labels, says_fake, folds, options.accuracy)
+    raw = [analysis.score for _, analysis in read]
     measured = {
-        "n": len(labels),
-        "people": len(set(people)),
+        "n": len(records),
+        "n_unparsed": len(records) - len(read),
+        "people": len({record.group or record.id for record, _ in read}),
         "ece": expected_calibration_error(labels, held_out),
         "ece_of_the_score": expected_calibration_error(labels, raw),
-        "auc": roc_auc(labels.tolist(), held_out),
-        "auc_of_the_score": roc_auc(labels.tolist(), np.array(raw)),
-        "accuracy": float(right.mean()),
-        "coverage": float(certain.mean()),
+        "auc": auc,
+        "auc_of_the_score": roc_auc(labels, raw),
+        "accuracy": float(right.sum() / len(records)),
+        "coverage": float(certain.sum() / len(records)),
         "accuracy_where_certain": float(right[certain].mean()) if certain.any() else None,
         "accuracy_where_uncertain": float(right[~certain].mean()) if (~certain).any() else None,
     }
-    return replace(fitted, measured=measured)
+    return Calibration(dict(zip(names, map(float, weights), strict=True)), bias, band, measured=measured)
 
 
 def main() -> int:
     options = parse(Options, prog="calibrate.py", description=__doc__ or "")
-    from ffaa.methods.calibration import CALIBRATION_FILE, write_calibration
+    from ffaa.methods.calibration import write_calibration
 
     records = read_records(options.data / "records.jsonl", files_must_exist=True)
-    with set_aside(options.checkpoint / CALIBRATION_FILE):
-        analyses, weights = analyses_of(records, options)
-    calibration = replace(calibrate(records, analyses, options), fitted_on=weights)
-    write_calibration(calibration, options.checkpoint)
+    analyses, weights, generate_num = analyses_of(records, options)
+    calibration = calibrate(records, analyses, options)
+    write_calibration(replace(calibration, fitted_on=weights, generate_num=generate_num), options.checkpoint)
     print(f"weights {dict(calibration.weights)}, bias {calibration.bias:.3f}, uncertain within {calibration.uncertain}")
     for name, value in calibration.measured.items():
         print(f"{name}: {value if value is None or isinstance(value, int) else round(value, 4)}")
-    print(f"{options.checkpoint}: calibration {config_hash(calibration)}")
     return EXIT_DONE
 
 

@@ -15,15 +15,13 @@ from typing import Any
 
 from PIL import Image
 
-from ffaa.config import model_folder, parse
+from ffaa.config import parse
 from ffaa.data.faces import FaceDetector, crop_face
 from ffaa.data.images import open_image
-from ffaa.evaluation.answer_cache import AnswerCache
-from ffaa.evaluation.cached_method import CachedMethod
 from ffaa.forge.recipe import Recipe, forge_photographs
 from ffaa.metrics.detection import share
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door
-from ffaa.types import Analysis, Request
+from ffaa.types import Analysis, InputError, Request
 
 RECIPE = Recipe(faces="celeba_faces", people="test", seed=109, counts={"real": 20, "blend": 7, "swap": 7, "local": 6})
 QUALITY = 92
@@ -43,6 +41,10 @@ class Options:
     """auto, cpu or cuda."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise InputError(f"block_size must be at least 1, got {self.block_size}")
 
 
 def photographs(folder: Path) -> Iterator[tuple[str, Request, Request]]:
@@ -72,20 +74,13 @@ def compared(kind: str, found: Analysis, known: Analysis) -> dict[str, Any]:
 
 def main() -> int:
     options = parse(Options, prog="measure_crop.py", description=__doc__ or "")
-    from ffaa.methods import load_method
-    from ffaa.methods.base import Generates
+    from ffaa.evaluation.cached_method import load_cached
 
-    method = load_method(
-        "ffaa",
-        model_dir=model_folder("ffaa", options.model),
-        checkpoint=options.checkpoint,
-        device=options.device,
-        dtype=options.dtype,
-    )
-    assert isinstance(method, Generates)
-    cached = CachedMethod(method, AnswerCache(method.written_by))
+    cached = load_cached(options.model, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype)
     with tempfile.TemporaryDirectory() as folder:
         pairs = list(photographs(Path(folder)))
+    if not pairs:
+        raise InputError("no face was found in any photograph")
     requests = [request for _, found, known in pairs for request in (found, known)]
     analyses: list[Analysis] = []
     for start in range(0, len(requests), 2 * options.block_size):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ffaa.config import parse
+from ffaa.evaluation.predictions import read_lines
+from ffaa.evaluation.result_folder import PREDICTIONS
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.ranking import auc_difference
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
@@ -63,12 +65,13 @@ class Run:
 def read_run(run: Path, probe: Path) -> Run:
     """The run, and the probe on exactly its pictures."""
     found: dict[str, Mapping[str, Any]] = dict(json.loads((run / "summary.json").read_text())["decisions"])
-    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["status"] == "ok"]
+    lines = [line for line in read_lines(run / PREDICTIONS) if line["status"] == "ok"]
     labels = [line["label"] for line in lines]
     scores: dict[str, list[float]] = {}
     if probe.is_file():
         scored = json.loads(probe.read_text())["scores"]
+        if unknown := [line["id"] for line in lines if line["id"] not in scored]:
+            raise InputError(f"{probe} has no score of {unknown[0]!r}; scripts/data/probe_benchmarks.py makes it anew")
         scores["probe"] = [float(scored[line["id"]]) for line in lines]
         verdicts = ["fake" if score > 0.5 else "real" for score in scores["probe"]]
         found["probe"] = decision_metrics(labels, verdicts, scores["probe"])
@@ -124,7 +127,7 @@ def main() -> int:
     options = parse(Options, prog="results_table.py", description=__doc__ or "")
     runs = {
         name: read_run(newest_run(options, name), options.results / "probe" / f"{name}.json")
-        for name in options.benchmarks.split(",")
+        for name in map(str.strip, options.benchmarks.split(","))
     }
     show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
     show(*figures(RANKED, "auc", "AUC"), runs=runs)

@@ -19,6 +19,7 @@ from ffaa.config import CONFIGS, load_yaml, parse
 from ffaa.data.benchmark import load_benchmark
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import PREDICTIONS, read_config
+from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
 from ffaa.forge.dataset import read_pictures
 from ffaa.forge.explain import Wording
@@ -169,9 +170,12 @@ def main() -> int:
         raise InputError("no result given: use --results results/<benchmark>/<run>")
     wording, console = load_yaml(options.wording, Wording), make_console()
     for folder in folders:
-        name = str(read_config(folder).get("benchmark", ""))
-        root = load_benchmark(name, options.benchmark_root).root
-        pictures = {Path(picture["image"]).name: picture for picture in read_pictures(root)}
+        facts = read_config(folder)
+        name = str(facts.get("benchmark", ""))
+        benchmark = load_benchmark(name, options.benchmark_root)
+        if facts.get("data") not in (None, data_fingerprint(select(benchmark, int(facts.get("limit", -1))))):
+            raise InputError(f"{folder} was made on another {name} than the one in {benchmark.root}")
+        pictures = {Path(picture["image"]).name: picture for picture in read_pictures(benchmark.root)}
         figures = explanation(folder, pictures, wording)
         console.print(table(name, figures))
         for line in notes(figures):

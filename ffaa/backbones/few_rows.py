@@ -20,8 +20,8 @@ class FewRowsLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        rows = input.numel() // self.in_features
-        if not 1 < rows <= MOST_ROWS:
+        rows = input.numel() // max(1, self.in_features)
+        if not 1 < rows <= MOST_ROWS or torch.is_autocast_enabled(input.device.type):
             return F.linear(input, self.weight, self.bias)
         out = torch.mm(self.weight, input.reshape(rows, self.in_features).T).T.contiguous()
         out = out if self.bias is None else out + self.bias

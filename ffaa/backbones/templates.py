@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
-from transformers import ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ffaa.dialogue.prompts import SYSTEM_PROMPT
 from ffaa.runtime import closest
@@ -68,14 +67,23 @@ def own_template(processor: ProcessorMixin) -> Template:
     try:
         turn = processor.apply_chat_template([asked], add_generation_prompt=True, tokenize=False)
         whole = processor.apply_chat_template([asked, answered], tokenize=False)
-    except (ValueError, TemplateError) as error:
-        raise InputError(f"the base's own chat template renders no turn: {str(error).splitlines()[0]}") from error
-    if turn.count(_QUESTION) != 1 or whole.count(_ANSWER) != 1:
-        raise InputError("the base's own chat template does not render a question and its answer once each")
+    except Exception as error:  # a template is a program of somebody else's
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the base's own chat template renders no turn: {reason}") from error
+    picture = getattr(processor, "image_token", IMAGE_TOKEN)
+    if turn.count(_QUESTION) != 1 or whole.count(_ANSWER) != 1 or turn.count(picture) != 1:
+        raise InputError("the base's own chat template does not render a picture, a question and its answer once each")
     tokenizer = processor.tokenizer
+    # The tokenizer puts it there; transformers too leaves one of the two out.
+    if tokenizer.bos_token and _adds_bos(tokenizer):
+        turn = turn.removeprefix(tokenizer.bos_token)
     after = whole.partition(_ANSWER)[2]
     ends = {after.index(token): token for token in tokenizer.all_special_tokens if token in after}
     return Template(turn, ends[min(ends)] if ends else tokenizer.eos_token)
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return list(tokenizer("x")["input_ids"][:1]) == [tokenizer.bos_token_id]
 
 
 def chat_template(template: Template) -> str:

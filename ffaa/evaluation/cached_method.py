@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from ffaa.config import model_folder
 from ffaa.evaluation.answer_cache import AnswerCache, not_kept
+from ffaa.methods import load_method
 from ffaa.methods.base import Generates
 from ffaa.types import Analysis, GeneratedText, InputError, Mode, Request
+
+
+def load_cached(
+    model: str, *, checkpoint: Path | None, device: str, dtype: str, seed: int = 0, calibrate: bool = True
+) -> CachedMethod:
+    """FFAA of a model, whose answers are looked up and kept as in an evaluation.
+
+    Raises:
+        InputError: as ``load_method``; or there is no room for answers.
+    """
+    method = load_method(
+        "ffaa",
+        model_dir=model_folder("ffaa", model),
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        calibrate=calibrate,
+    )
+    assert isinstance(method, Generates)
+    cache = AnswerCache(method.written_by)
+    cache.check(Mode.ALL)
+    return CachedMethod(method, cache)
 
 
 class CachedMethod:

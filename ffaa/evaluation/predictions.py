@@ -108,7 +108,7 @@ def _read_line(row: bytes, where: str) -> dict[str, Any]:
         missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
         raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
     if wrong := _wrong_field(line):
-        raise InputError(f"{where}: not a prediction, {wrong} is {str(line[wrong])[:80]!r}")
+        raise InputError(f"{where}: not a prediction, {wrong} is {str(line.get(wrong))[:80]!r}")
     return line
 
 
@@ -143,6 +143,9 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
             "answers": listed and bool(answers),
             "chosen": listed and isinstance(chosen, int) and 0 <= chosen < len(answers),
             "difficulty": line["difficulty"] in (None, "easy", "hard"),
+            "probability": (line.get("probability") is None) == (line.get("uncertain") is None)
+            and (line.get("probability") is None or _is_share(line["probability"])),
+            "uncertain": line.get("uncertain") in (None, True, False),
             "forgery_type": line["forgery_type"] is None or isinstance(line["forgery_type"], str),
         }
     return next((name for name, good in sound.items() if not good), None)

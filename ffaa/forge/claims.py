@@ -12,6 +12,7 @@ from ffaa.dialogue.answers import parse
 from ffaa.forge.explain import Wording, explain
 from ffaa.forge.facts import Facts
 from ffaa.forge.forgery import Kind
+from ffaa.types import Verdict
 
 FACTS = ("sharpness", "colour", "light", "pose", "mouth", "background")
 """What the description line states, each slot from one measurement."""
@@ -27,7 +28,7 @@ _DESCRIPTION: Mapping[str, str] = {
 _REASONING: Mapping[str, str] = {
     "sign": r"^(No signs|Signs of (?:blending|swapping|synthesis|retouching))\b",
     "region": r"^Signs of retouching: (\w+)",
-    "operation": r"^Signs of retouching: \w+ (\w+)",
+    "operation": r"^Signs of retouching: \w+ (drawn (?:up|down)|\w+)",
 }
 
 
@@ -53,8 +54,8 @@ def true_claims(picture: Mapping[str, Any], wording: Wording) -> dict[str, str |
 
 def contradicts(answer: str) -> bool:
     """Whether the reasoning finds signs of a forgery and the verdict says real, or the other way round."""
-    sign, verdict = read_claims(answer)["sign"], parse(answer).verdict.value
-    return sign is not None and (sign == "No signs") != (verdict == "real")
+    sign, verdict = read_claims(answer)["sign"], parse(answer).verdict
+    return sign is not None and verdict is not Verdict.UNPARSED and (sign == "No signs") != (verdict is Verdict.REAL)
 
 
 def _first(pattern: str, text: str) -> str | None:

@@ -56,6 +56,7 @@ def load_method(
     seed: int = 0,
     max_new_tokens: int | None = None,
     mode: Mode = Mode.ALL,
+    calibrate: bool = True,
 ) -> Method:
     """A method ready to analyse pictures.
 
@@ -71,6 +72,7 @@ def load_method(
         seed: chooses each picture's question; random weights (size tiny) are drawn from it too.
         max_new_tokens: length limit of an answer, None: what the YAML says.
         mode: what of it is loaded.
+        calibrate: apply the calibration that comes with the weights, where one does.
 
     Raises:
         InputError: unknown method, wrong YAML, missing or unfitting weights.
@@ -89,5 +91,6 @@ def load_method(
         seed=seed,
         max_new_tokens=max_new_tokens,
         mode=mode,
+        calibrate=calibrate,
     )
     return method

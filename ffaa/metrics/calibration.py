@@ -16,10 +16,17 @@ _CLIP = 1e-4
 """Scores nearer to 0 or 1 count as this near: a saturated one may not outweigh all others."""
 
 
-def logit(score: float) -> float:
-    """log(p / (1 - p)), of a score clipped to [1e-4, 1 - 1e-4]."""
+def logit(score: float | None) -> float:
+    """log(p / (1 - p)), of a score clipped to [1e-4, 1 - 1e-4]; 0 for a score that is not there."""
+    if score is None:
+        return 0.0
     kept = min(max(score, _CLIP), 1 - _CLIP)
     return math.log(kept / (1 - kept))
+
+
+def sigmoid(value: float) -> float:
+    """1 / (1 + exp(-value)) without overflow."""
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
 
 @dataclass(frozen=True)
@@ -32,23 +39,29 @@ class Calibration:
     """Added to their sum."""
     uncertain: tuple[float, float] = (0.5, 0.5)
     """Probabilities between these two, both exclusive, decide nothing."""
-    threshold: float = 0.5
-    """Above it, forged."""
     fitted_on: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the weights whose scores it was fitted to."""
+    generate_num: int = 3
+    """Answers a picture that the scores came from."""
     measured: Mapping[str, float | int | None] = field(default_factory=dict)
     """What it achieved on the pictures it was fitted to, cross-validated by person."""
 
+    def __post_init__(self) -> None:
+        low, high = self.uncertain
+        if not self.weights or not all(map(math.isfinite, (*self.weights.values(), self.bias))):
+            raise ValueError(f"weights and bias are finite numbers, not {dict(self.weights)} and {self.bias}")
+        if not 0 <= low <= 0.5 <= high <= 1:
+            raise ValueError(f"the uncertain band holds 0.5 and lies within 0 and 1, not ({low}, {high})")
+
     def probability(self, scores: Mapping[str, float | None]) -> float:
         """P(fake); a score that is missing speaks neither way."""
-        known = {name: scores.get(name) for name in self.weights}
-        total = self.bias + sum(self.weights[name] * logit(0.5 if s is None else s) for name, s in known.items())
-        return 1 / (1 + math.exp(-total))
+        total = self.bias + sum(weight * logit(scores.get(name)) for name, weight in self.weights.items())
+        return sigmoid(total)
 
     def is_uncertain(self, probability: float, *, says_fake: bool) -> bool:
-        """Whether it lies in the band, or on the other side of the threshold than the verdict."""
+        """Whether it lies in the band, or on the other side of 0.5 than the verdict."""
         low, high = self.uncertain
-        return low < probability < high or (probability > self.threshold) != says_fake
+        return low < probability < high or (probability > 0.5) != says_fake
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float | None:
@@ -77,8 +90,9 @@ def uncertain_band(labels: ArrayLike, probabilities: ArrayLike, accuracy: float 
     """
     truth, stated = np.asarray(labels, bool), np.asarray(probabilities, float)
     for half in np.arange(0, 46) / 100:
-        outside = ~((stated > 0.5 - half) & (stated < 0.5 + half))
+        low, high = float(round(0.5 - half, 2)), float(round(0.5 + half, 2))
+        outside = ~((stated > low) & (stated < high))
         right = (stated > 0.5) == truth
         if outside.any() and right[outside].mean() >= accuracy:
-            return float(round(0.5 - half, 2)), float(round(0.5 + half, 2))
+            return low, high
     return 0.05, 0.95

@@ -254,7 +254,9 @@ def _calibrated(lines: Lines) -> Decided:
 
 def _calibration(lines: Lines) -> dict[str, Any]:
     known = [line for line in lines if line.get("probability") is not None]
-    certain, uncertain = ([line for line in known if line["uncertain"] is value] for value in (False, True))
+    certain = [line for line in known if not line["uncertain"]]
+    # What states no verdict has no probability either, and is wrong.
+    uncertain = [line for line in lines if line.get("uncertain") is not False]
     return {
         "expected_calibration_error": expected_calibration_error(
             [line["label"] == "fake" for line in known], [line["probability"] for line in known]

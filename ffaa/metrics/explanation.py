@@ -34,7 +34,7 @@ def claim_accuracy(claimed: Sequence[Claims], true: Sequence[Claims], slots: Seq
 
 
 def naming(claimed: Sequence[str | None], true: Sequence[str | None]) -> dict[str, Any]:
-    """How well the one part that was edited is named, over all pictures.
+    """How well the one part that was edited is named.
 
     Args:
         claimed: (n,) the part that an answer names; None where it names none.
@@ -43,7 +43,7 @@ def naming(claimed: Sequence[str | None], true: Sequence[str | None]) -> dict[st
     Returns:
         ``precision``: right names among all that were named, on whatever picture; ``recall``: pictures with such an
         edit whose part is named; ``by_part``: recall of each; ``most_frequent`` and ``chance``: the recall of naming
-        the commonest part, or one at random, on every such picture.
+        the commonest part, or one at random of those that occur, on every such picture.
     """
     pairs = list(zip(claimed, true, strict=True))
     edited = [(name, part) for name, part in pairs if part is not None]

@@ -103,6 +103,8 @@ def auc_difference(
 
 def _won(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(fakes, reals): 1 where the fake is above the real one, 0.5 where they tie."""
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
     fake, real = scores[truth][:, None], scores[~truth][None]
     return (fake > real) + 0.5 * (fake == real)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
@@ -69,12 +71,42 @@ def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
         build_mllm(config)
 
 
-@pytest.mark.parametrize("layout", ["{{ no end", "{{ raise_exception('no pictures') }}", "<|im_start|>"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "{{ no end",
+        "{{ raise_exception('no pictures') }}",
+        "{{ raise_exception('') }}",
+        "{{ 1 / 0 }}",
+        "<|im_start|>",
+        "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'] | trim }}{% endfor %}",
+        "{% for m in messages %}<image><image>{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}",
+        "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}",
+    ],
+)
 def test_a_chat_template_that_cannot_be_used_is_refused(layout: str, tmp_path: Path) -> None:
     config = saved("llava_next", tmp_path)
     (tmp_path / "chat_template.jinja").write_text(layout)
     with pytest.raises(InputError, match="chat template"):
         build_mllm(config)
+
+
+def test_what_the_tokenizer_begins_with_is_not_there_twice(tmp_path: Path) -> None:
+    config = saved("idefics3", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.save_pretrained(tmp_path)
+    layout = tmp_path / "chat_template.jinja"
+    layout.write_text("{{ bos_token }}" + layout.read_text())
+    mllm = build_mllm(config)
+    image, question = pictures()[0], QUESTIONS[0]
+    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}
+    wanted = mllm.processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )["input_ids"][0].tolist()
+    ours = mllm.processor(images=[[image]], text=[mllm.prompt(question)], return_tensors="pt")["input_ids"][0].tolist()
+    assert ours == wanted and ours.count(mllm.tokenizer.bos_token_id) == 1
 
 
 def test_an_assembled_model_has_no_template_of_its_own() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +19,21 @@ def test_it_is_the_linear_layer_for_any_number_of_rows_and_shape() -> None:
         for one, result in zip(inputs, wanted, strict=True):
             assert same(one).shape == result.shape and same(one).is_contiguous()
             assert torch.allclose(same(one), result, atol=1e-5)
+
+
+def test_two_to_eight_rows_are_multiplied_the_other_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(24, 40))
+    prefer_few_rows(model)
+    usual: list[int] = []
+
+    def linear(*arguments: torch.Tensor) -> torch.Tensor:
+        usual.append(len(arguments[0]))
+        return torch.zeros(len(arguments[0]), 40)
+
+    monkeypatch.setattr("ffaa.backbones.few_rows.F.linear", linear)
+    for rows in range(1, MOST_ROWS + 3):
+        model(torch.randn(rows, 24))
+    assert usual == [1, MOST_ROWS + 1, MOST_ROWS + 2]
 
 
 def test_other_precisions_and_other_layers_stay_as_they_are() -> None:

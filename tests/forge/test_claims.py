@@ -55,6 +55,24 @@ def test_parts_and_what_was_done_to_them_are_read_back(region: str, operation: s
     assert true_claims(picture, WORDING) == claims
 
 
+def test_every_operation_is_told_from_every_other() -> None:
+    operations = ("smile", "frown", "widened eyes", "narrowed eyes", *OPERATIONS, "smoothed")
+    answers = [
+        explain(Kind.EXPRESSION, ("mouth",), {"operation": operation}, FACTS_OF, WORDING, default_rng(0))
+        for operation in operations
+    ]
+    assert len({read_claims(answer)["operation"] for answer in answers}) == len(operations)
+    seamless = {"edge": "seamless", "extent": "brows"}
+    poisson = explain(Kind.POISSON, ("face",), seamless, FACTS_OF, WORDING, default_rng(0))
+    assert read_claims(poisson)["sign"] == "Signs of swapping"
+
+
+def test_without_a_verdict_nothing_is_contradicted() -> None:
+    for reasoning in ("No signs of editing: all is well.", "Signs of swapping: another face."):
+        text = format_answer("A face.", reasoning, Verdict.REAL, 0.9, None)
+        assert not contradicts(text.replace("Analysis result: real", "Analysis result: maybe"))
+
+
 def test_answers_of_other_words_claim_nothing() -> None:
     assert set(read_claims("It looks real to me.").values()) == {None}
     assert set(read_claims("").values()) == {None}

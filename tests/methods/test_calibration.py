@@ -36,25 +36,53 @@ def test_without_calibration_or_verdict_nothing_is_said() -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_calibration(CALIBRATION, tmp_path)
-    assert read_calibration(tmp_path, {"mids": "aa", "mllm": "bb"}) == CALIBRATION
-    assert read_calibration(tmp_path, {}) == CALIBRATION
-    assert read_calibration(None, {}) is None and read_calibration(tmp_path / "none", {}) is None
+    assert read_calibration(tmp_path, {"mids": "aa"}, 3) == CALIBRATION
+    assert read_calibration(tmp_path, {}, 3) == CALIBRATION  # the language model alone is loaded
+    assert read_calibration(None, {}, 3) is None and read_calibration(tmp_path / "none", {}, 3) is None
 
 
-def test_a_calibration_of_other_weights_is_refused(tmp_path: Path) -> None:
+def test_another_number_of_answers_has_no_calibration(tmp_path: Path) -> None:
     write_calibration(CALIBRATION, tmp_path)
-    with pytest.raises(InputError, match=r"fitted to other weights \(mids\): make it anew"):
-        read_calibration(tmp_path, {"mids": "cc"})
+    assert read_calibration(tmp_path, {"mids": "aa"}, 1) is None
+
+
+@pytest.mark.parametrize("weights", [{"mids": "cc"}, {"mids": "aa", "mllm": "bb"}])
+def test_a_calibration_of_other_weights_is_refused(weights: dict[str, str], tmp_path: Path) -> None:
+    write_calibration(CALIBRATION, tmp_path)
+    with pytest.raises(InputError, match=r"fitted to other weights \((mids|mllm)\): make it anew"):
+        read_calibration(tmp_path, weights, 3)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"weights": 1}', json.dumps({**{"weights": {"score": "x"}, "bias": 0}, "uncertain": [0, 1]})],
+    "change",
+    [
+        {"weights": 1},
+        {"weights": {}},
+        {"weights": {"score": "x"}},
+        {"weights": {"scroe": 1.0}},
+        {"weights": {"score": float("nan")}},
+        {"bias": float("inf")},
+        {"bias": None},
+        {"uncertain": [0.9, 0.1]},
+        {"uncertain": [float("nan"), 1]},
+        {"uncertain": [-5, 7]},
+        {"fitted_on": []},
+        {"generate_num": None},
+    ],
 )
-def test_a_damaged_file_is_said(text: str, tmp_path: Path) -> None:
-    (tmp_path / CALIBRATION_FILE).write_text(text)
+def test_a_damaged_file_is_said(change: dict[str, object], tmp_path: Path) -> None:
+    write_calibration(CALIBRATION, tmp_path)
+    path = tmp_path / CALIBRATION_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match="is no calibration: .*scripts/calibrate.py makes one"):
-        read_calibration(tmp_path, {})
+        read_calibration(tmp_path, {}, 3)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"bias": 1' + "0" * 400 + "}"])
+def test_what_is_no_such_file_is_said(text: str, tmp_path: Path) -> None:
+    (tmp_path / CALIBRATION_FILE).write_text(text)
+    with pytest.raises(InputError, match="is no calibration"):
+        read_calibration(tmp_path, {}, 3)
 
 
 def test_numbers_that_are_none_are_noticed() -> None:

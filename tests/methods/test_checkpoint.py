@@ -5,14 +5,19 @@ import logging
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from ffaa.assets import TABLE
+from ffaa.backbones.few_rows import FewRowsLinear
 from ffaa.backbones.mllm import MllmConfig
+from ffaa.config import load_yaml
 from ffaa.methods import checkpoint as checkpoints
 from ffaa.methods.checkpoint import CHECKPOINT_FILE, find_checkpoint, load_trained_mllm, mllm_fingerprint, tower_hash
+from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.runtime import PROJECT_ROOT, Compute
 from ffaa.types import InputError
 
+TINY: MllmConfig = load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig).mllm
 TINY_TOWERS = MllmConfig(vision={"hidden_size": 32}, language={"hidden_size": 48})
 
 
@@ -69,6 +74,15 @@ def test_other_weights_beneath_are_told(
         assert not caplog.records
         find_checkpoint(None, write(tmp_path, towers={name: "bb"}), ("ffaa",))
         assert name in caplog.text
+
+
+def test_few_rows_are_multiplied_their_own_way_in_float32_alone(tmp_path: Path) -> None:
+    def layers(dtype: str) -> set[type]:
+        mllm = load_trained_mllm(TINY, None, tmp_path, compute=Compute("cpu", dtype), seed=0)
+        return {type(module) for module in mllm.model.modules() if isinstance(module, nn.Linear)}
+
+    assert FewRowsLinear in layers("float32") and nn.Linear not in layers("float32")
+    assert layers("bfloat16") == {nn.Linear}
 
 
 def test_tower_hashes(monkeypatch: pytest.MonkeyPatch) -> None:

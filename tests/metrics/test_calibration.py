@@ -32,8 +32,19 @@ def test_it_keeps_the_order_of_a_single_score(scores: list[float], weight: float
     assert probabilities == sorted(probabilities) and all(0 <= p <= 1 for p in probabilities)
 
 
+def test_huge_weights_do_not_overflow() -> None:
+    for weight, wanted in ((1e300, 1.0), (-1e300, 0.0)):
+        assert Calibration({"score": weight}).probability({"score": 0.9}) == wanted
+
+
+@pytest.mark.parametrize("wrong", [{"weights": {}}, {"bias": math.nan}, {"uncertain": (0.6, 0.7)}])
+def test_what_is_no_calibration(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Calibration(**{"weights": {"score": 1.0}, **wrong})  # type: ignore[arg-type]
+
+
 def test_what_is_uncertain() -> None:
-    calibration = Calibration({}, uncertain=(0.3, 0.7))
+    calibration = Calibration({"score": 1.0}, uncertain=(0.3, 0.7))
     assert calibration.is_uncertain(0.5, says_fake=True) and calibration.is_uncertain(0.69, says_fake=True)
     assert not calibration.is_uncertain(0.7, says_fake=True) and not calibration.is_uncertain(0.3, says_fake=False)
     # Certain of the opposite of what the chosen answer says.

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ffaa.metrics.calibration import sigmoid
 from ffaa.types import InputError, Verdict
 
 REAL_AND_RIGHT, REAL_BUT_SAYS_FAKE, FAKE_BUT_SAYS_REAL, FAKE_AND_RIGHT = range(4)
@@ -42,14 +43,6 @@ def match_logit(row: Sequence[float], verdict: Verdict) -> float:
         raise InputError("an unparsed answer has no match logit")
     right, wrong = CLASSES_OF_VERDICT[verdict]
     return float(row[right]) - float(row[wrong])
-
-
-def sigmoid(value: float) -> float:
-    """1 / (1 + exp(-value)) without overflow on either side."""
-    if value >= 0:
-        return 1.0 / (1.0 + math.exp(-value))
-    power = math.exp(value)
-    return power / (1.0 + power)
 
 
 def fake_probability(row: Sequence[float]) -> float:

@@ -162,6 +162,7 @@ def load(
     seed: int,
     max_new_tokens: int | None,
     mode: Mode = Mode.ALL,
+    calibrate: bool = True,
 ) -> Ffaa:
     """The method as ``model_dir/model.yaml`` says; MIDS always computes in float32.
 
@@ -184,8 +185,7 @@ def load(
         mids = _load_selector(config, folder, model_dir, device=compute.device, seed=seed)
     judged_by = mids_fingerprint(mids.settings, folder) if mids else {}
     weights = {**mllm_fingerprint(config.mllm, folder), **judged_by}
-    # With another number of answers MIDS's score is another one.
-    calibration = read_calibration(folder, weights) if answers == config.generate_num else None
+    calibration = read_calibration(folder, weights, answers) if calibrate else None
     return Ffaa(
         engine,
         mids,

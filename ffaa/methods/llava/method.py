@@ -81,8 +81,9 @@ def load(
     seed: int,
     max_new_tokens: int | None,
     mode: Mode = Mode.ALL,
+    calibrate: bool = True,
 ) -> Llava:
-    """The method as ``model_dir/model.yaml`` says.
+    """The method as ``model_dir/model.yaml`` says; it has no calibration to apply.
 
     Raises:
         InputError: wrong YAML or checkpoint, or more than one answer asked for.

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffaa.methods.ffaa.decision import decide, fake_probability, match_logit, sigmoid
+from ffaa.methods.ffaa.decision import decide, fake_probability, match_logit
+from ffaa.metrics.calibration import sigmoid
 from ffaa.types import InputError, Verdict
 
 REAL, FAKE, UNPARSED = Verdict.REAL, Verdict.FAKE, Verdict.UNPARSED
