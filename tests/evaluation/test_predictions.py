@@ -115,7 +115,8 @@ def test_a_device_without_space() -> None:
     [
         {"id": 5}, {"label": "maybe"}, {"status": "done"}, {"verdict": ["real"]}, {"score": "x"}, {"score": 7},
         {"score": None}, {"chosen": 1}, {"probability": 0.5}, {"probability": "0.9", "uncertain": True},
-        {"uncertain": "no", "probability": 0.5}, {"answers": "abc"}, {"answers": [{}]}, {"difficulty": 3}, {"forgery_type": 4},
+        {"uncertain": "no", "probability": 0.5}, {"answers": "abc"}, {"answers": [{}]}, {"difficulty": 3},
+        {"forgery_type": 4},
     ],
 )  # fmt: skip
 def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
