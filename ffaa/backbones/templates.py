@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ffaa.dialogue.prompts import SYSTEM_PROMPT
@@ -67,7 +68,8 @@ def own_template(processor: ProcessorMixin) -> Template:
     try:
         turn = processor.apply_chat_template([asked], add_generation_prompt=True, tokenize=False)
         whole = processor.apply_chat_template([asked, answered], tokenize=False)
-    except Exception as error:  # a template is a program of somebody else's
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, TemplateError) as error:
+        # A template is a small program of somebody else's.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the base's own chat template renders no turn: {reason}") from error
     picture = getattr(processor, "image_token", IMAGE_TOKEN)

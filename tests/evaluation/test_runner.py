@@ -47,7 +47,7 @@ def test_a_run_writes_the_whole_result(benchmark_set: Benchmark, tmp_path: Path)
     first = read_lines(out / "predictions.jsonl")[0]
     assert set(first) == {
         "id", "label", "forgery_type", "status", "error", "verdict", "score", "answers", "chosen", "match_score",
-        "match_scores", "logits", "difficulty",
+        "match_scores", "logits", "difficulty", "probability", "uncertain",
     }  # fmt: skip
     assert (first["id"], first["label"], first["status"], first["error"]) == ("000.png", "real", "ok", None)
     assert first["answers"][0]["verdict"] == "real" and first["answers"][1]["hypothesis"] == "fake"
