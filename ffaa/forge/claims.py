@@ -9,9 +9,7 @@ from typing import Any
 from numpy.random import default_rng
 
 from ffaa.dialogue.answers import parse
-from ffaa.forge.explain import Wording, explain
-from ffaa.forge.facts import Facts
-from ffaa.forge.forgery import Kind
+from ffaa.forge.explain import Wording, explain_line
 from ffaa.types import Verdict
 
 FACTS = ("sharpness", "colour", "light", "pose", "mouth", "background")
@@ -41,15 +39,7 @@ def read_claims(answer: str) -> dict[str, str | None]:
 
 def true_claims(picture: Mapping[str, Any], wording: Wording) -> dict[str, str | None]:
     """The same slots as the truthful answer fills them, from a line of ``pictures.jsonl``."""
-    truthful = explain(
-        Kind(picture["kind"]),
-        tuple(picture["regions"]),
-        picture["artefacts"],
-        Facts(**picture["facts"]),
-        wording,
-        default_rng(0),
-    )
-    return read_claims(truthful)
+    return read_claims(explain_line(picture, wording, default_rng(0)))
 
 
 def contradicts(answer: str) -> bool:

@@ -9,9 +9,7 @@ from typing import Any
 from numpy.random import Generator, default_rng
 
 from ffaa.dialogue.prompts import FREE_QUESTIONS, HYPOTHESIS_QUESTIONS
-from ffaa.forge.explain import Wording, explain
-from ffaa.forge.facts import Facts
-from ffaa.forge.forgery import Kind
+from ffaa.forge.explain import Wording, explain_line
 from ffaa.runtime import check_seed
 from ffaa.types import Hypothesis, InputError, Record
 
@@ -43,14 +41,7 @@ def write_conversations(
 
 def _record(picture: Mapping[str, Any], wording: Wording, settings: ConversationSettings, index: int) -> Record:
     rng = default_rng([settings.seed, index])
-    answer = explain(
-        Kind(picture["kind"]),
-        tuple(picture["regions"]),
-        picture["artefacts"],
-        Facts(**picture["facts"]),
-        wording,
-        rng,
-    )
+    answer = explain_line(picture, wording, rng)
     hypothesis, question = _question(picture["label"], settings, rng)
     return Record(
         id=picture["id"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from numpy.random import Generator
 
@@ -75,6 +76,12 @@ def explain(
         probability=wording.probability[slot],
         forgery_type=FORGERY_TYPES[kind],
     )
+
+
+def explain_line(picture: Mapping[str, Any], wording: Wording, rng: Generator) -> str:
+    """:func:`explain` for a line of ``pictures.jsonl``."""
+    facts = Facts(**picture["facts"])
+    return explain(Kind(picture["kind"]), tuple(picture["regions"]), picture["artefacts"], facts, wording, rng)
 
 
 def describe(facts: Facts, terciles: Terciles) -> str:

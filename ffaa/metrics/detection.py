@@ -222,7 +222,7 @@ def _have_openings(lines: Lines) -> bool:
 def _opening(lines: Lines) -> Decided:
     """P(fake) at the free answer's first token that decides: a language model's verdict before it gives reasons."""
     scores = [line["answers"][0].get("opening_score") if line["answers"] else None for line in lines]
-    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
+    return _by_score(scores)
 
 
 def _majority_vote(lines: Lines) -> Decided:
@@ -240,7 +240,7 @@ def _majority_vote(lines: Lines) -> Decided:
 
 def _score_threshold(lines: Lines) -> Decided:
     scores = [line["score"] for line in lines]
-    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
+    return _by_score(scores)
 
 
 def _are_calibrated(lines: Lines) -> bool:
@@ -249,7 +249,7 @@ def _are_calibrated(lines: Lines) -> bool:
 
 def _calibrated(lines: Lines) -> Decided:
     scores = [line.get("probability") for line in lines]
-    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
+    return _by_score(scores)
 
 
 def _calibration(lines: Lines) -> dict[str, Any]:
@@ -270,6 +270,11 @@ def _majority_class(lines: Lines) -> Decided:
     """The commoner label for every picture (fake on a tie): what a detector must beat."""
     n_fake = sum(line["label"] == "fake" for line in lines)
     return ["fake" if 2 * n_fake >= len(lines) else "real"] * len(lines), [0.5] * len(lines)
+
+
+def _by_score(scores: list[float | None]) -> Decided:
+    """Fake above 0.5; what has no score has no verdict."""
+    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
 
 
 def _number(score: float | None) -> float:

@@ -17,9 +17,7 @@ from numpy.random import Generator, default_rng
 from ffaa.config import CONFIGS, load_yaml, parse
 from ffaa.data.records import read_records, write_records
 from ffaa.forge.dataset import read_pictures
-from ffaa.forge.explain import Wording, explain
-from ffaa.forge.facts import Facts
-from ffaa.forge.forgery import Kind
+from ffaa.forge.explain import Wording, explain_line
 from ffaa.methods.ffaa.mids_data import answer_label
 from ffaa.methods.ffaa.mids_stage import ANSWERS_FILE
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
@@ -79,8 +77,7 @@ def _answer(
     edit: Mapping[str, Any], picture: Mapping[str, Any], label: str, wording: Wording, rng: Generator
 ) -> dict[str, Any]:
     """What would be said of the picture, had the edit been done to it."""
-    facts = Facts(**picture["facts"])
-    text = explain(Kind(edit["kind"]), tuple(edit["regions"]), edit["artefacts"], facts, wording, rng)
+    text = explain_line({**edit, "facts": picture["facts"]}, wording, rng)
     return {"content": text, "result": edit["label"], "label": answer_label(label, edit["label"])}
 
 
