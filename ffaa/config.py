@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -187,8 +188,21 @@ def _field_help(cls: type, name: str) -> str:
 
 
 def _instance(cls: type[T], parser: jsonargparse.ArgumentParser, namespace: jsonargparse.Namespace) -> T:
+    _refuse_nulls(cls, namespace.as_dict())
     values = parser.instantiate(namespace)
     return cls(**{name: value for name, value in vars(values).items() if name != "config"})
+
+
+def _refuse_nulls(cls: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise InputError for a null, or no mapping, where the field's type has none: jsonargparse lets both through."""
+    for name, hint in get_type_hints(cls).items():
+        value = values.get(name)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            if name in values and not isinstance(value, Mapping):
+                raise InputError(f'"{prefix}{name}": Expected a mapping of options. Got value: {value}')
+            _refuse_nulls(hint, value or {}, f"{prefix}{name}.")
+        elif name in values and value is None and hint is not Any and NoneType not in get_args(hint):
+            raise InputError(f'"{prefix}{name}": Expected a value. Got value: null')
 
 
 def _switch_flags(cls: type, prefix: str = "--") -> set[str]:
@@ -228,11 +242,24 @@ def _config_first(arguments: Sequence[str]) -> list[str]:
 
 def _explain(error: Exception, parser: jsonargparse.ArgumentParser) -> str:
     """jsonargparse's message in one line, with the closest known names for one that is unknown."""
-    message = " ".join(str(error).split())
+    message = re.sub(r"<class '([\w.]+)'>|typing\.(?=\w)", r"\1", " ".join(str(error).split()))
     known = [key for key in parser.get_defaults(skip_validation=True).keys() if key != "config"]
     if found := re.match(r"unrecognized arguments: -*([\w.-]+)", message, re.IGNORECASE):
         return message + closest(found[1], known)
     if found := re.match(r"(?:Group '([\w.]+)' does not accept o|O)ption '([^']+)'", message):
         name = f"{found[1]}.{found[2]}" if found[1] else found[2]
         return f"unknown option {name!r}{closest(name, known)}"
-    return re.sub(r"<class '([\w.]+)'>|typing\.(?=\w)", r"\1", message).removeprefix("Parser key ")
+    if found := re.match(r'(?:Parser key )?("[\w.]+"): Problem with given class_path \'([\w.]+)\': (.*)', message):
+        return f"{found[1]}: {_explain_item(found[2], found[3])}"
+    if found := re.match(r'(?:Parser key )?("[\w.]+"): (?:Not a valid subclass|Expected a dot import)', message):
+        return f"{found[1]}: Expected a list of mappings of options"
+    return message.removeprefix("Parser key ")
+
+
+def _explain_item(class_path: str, reason: str) -> str:
+    """What is wrong with one item of a list of dataclasses, which jsonargparse speaks of as of any class."""
+    module, _, name = class_path.rpartition(".")
+    known = [field.name for field in dataclasses.fields(getattr(sys.modules[module], name))]
+    if found := re.match(r"Option '([^']+)' is not accepted", reason):
+        return f"unknown option {found[1]!r}{closest(found[1], known)}"
+    return reason.removeprefix("Parser key ")

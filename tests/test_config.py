@@ -39,6 +39,7 @@ class Options:
     vision: str | Mapping[str, Any] | None = None
     parts: Mapping[str, Lora] = field(default_factory=dict)
     out: Path = Path("results")
+    layers: list[Lora] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.eval_num < -1:
@@ -155,6 +156,19 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     [
         ("evalnum: 3", "unknown option 'evalnum', did you mean eval_num?"),
         ("lora: {q: 1}", "lora.q"),
+        ("lora: {train_bais: 1}", "unknown option 'lora.train_bais', did you mean lora.train_bias"),
+        ("lora: 3", '"lora": Expected a mapping of options. Got value: 3'),
+        ("lora: null", '"lora": Expected a mapping of options. Got value: None'),
+        ("lora: {r: null}", '"lora.r": Expected a value. Got value: null'),
+        ("eval_num: null", '"eval_num": Expected a value. Got value: null'),
+        ("eval_num: eight", '"eval_num": Expected a int. Got value: eight'),
+        ("eval_num: 1.5", '"eval_num": Expected a int. Got value: 1.5'),
+        ("eval_num: true", '"eval_num": Expected a int. Got value: True'),
+        ("layers: {}", '"layers": Expected a list. Got value: {}'),
+        ("layers: [3]", '"layers": Expected a list of mappings of options'),
+        ("layers: [a]", '"layers": Expected a list of mappings of options'),
+        ("layers: [{r: x}]", '"layers": "r": Expected a int. Got value: x'),
+        ("layers: [{r: 1, train_bais: 1}]", "\"layers\": unknown option 'train_bais', did you mean train_bias?"),
         ("parts: {x: {q: 1}}", "q"),
         ("lora: {r: x}", "lora.r"),
         ("eval_num: -7", "eval_num must be -1 or more"),

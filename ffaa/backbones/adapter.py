@@ -23,6 +23,7 @@ from peft import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm, with_dtype
 from ffaa.runtime import atomic_write_text
@@ -31,7 +32,8 @@ from ffaa.types import InputError
 # peft 0.21 asks transformers 5 for an attribute by its old name, at every wrap; nothing a user could act on.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-LORA_TARGETS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+LORA_TARGETS = r".*language_model.*\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
+"""Linear layers of the language model alone; Phi-3 has queries, keys and values in one, and gate and up in one."""
 PROJECTOR = "multi_modal_projector"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -43,6 +45,11 @@ def attach_lora(mllm: Mllm, config: MllmConfig, *, seed: int = 0) -> PeftModel:
 
     ``mllm.model`` is changed in place (peft wraps its layers). ``seed`` fixes the adapters' initial weights.
     """
+    return with_lora(mllm.model, config, seed=seed)
+
+
+def with_lora(model: PreTrainedModel, config: MllmConfig, *, seed: int = 0) -> PeftModel:
+    """As ``attach_lora`` on a bare model, which may be on the meta device."""
     settings = LoraConfig(
         r=config.lora.r,
         lora_alpha=config.lora.alpha,
@@ -53,10 +60,10 @@ def attach_lora(mllm: Mllm, config: MllmConfig, *, seed: int = 0) -> PeftModel:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = get_peft_model(mllm.model, settings)
-    if not isinstance(model, PeftModel):
-        raise TypeError(f"peft returned a {type(model).__name__}")
-    return model
+        wrapped = get_peft_model(model, settings)
+    if not isinstance(wrapped, PeftModel):
+        raise TypeError(f"peft returned a {type(wrapped).__name__}")
+    return wrapped
 
 
 def save_adapter(model: PeftModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -66,7 +73,9 @@ def save_adapter(model: PeftModel, folder: Path, dtype: torch.dtype = torch.bflo
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
     }
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    partial = folder / (WEIGHTS_FILE + ".partial")
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS_FILE)
     settings = model.peft_config["default"].to_dict()
     settings.update(base_model_name_or_path=None, inference_mode=True)
     atomic_write_text(folder / CONFIG_FILE, json.dumps(settings, indent=2, sort_keys=True, default=_plain) + "\n")

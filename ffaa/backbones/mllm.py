@@ -33,8 +33,9 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from ffaa.backbones.byte_tokenizer import byte_tokenizer
+from ffaa.backbones.quantized import check_quantization, quantization
 from ffaa.backbones.templates import IMAGE_TOKEN, OWN, TEMPLATES, Template, chat_template, check_template, own_template
-from ffaa.backbones.vision import load_vision_tower, resolve_source
+from ffaa.backbones.vision import hidden_states, load_vision_tower, resolve_source
 from ffaa.types import InputError
 
 CLIP_MEAN_COLOUR = (122, 116, 104)
@@ -151,19 +152,22 @@ def build_mllm(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    quantize: str | None = None,
 ) -> Mllm:
     """The model of a configuration, in eval mode, with an untrained projector where it is assembled.
 
     ``seed`` fixes the projector and, for towers given as mappings, all weights; the global generator is left as it was.
+    ``quantize`` (``4bit``, ``8bit``) packs the language model of a ``base``, which then lies on the current GPU.
 
     Raises:
-        InputError: a template that is unknown or cannot be used, or a source that is neither an asset, a folder nor to
-            be had from the hub.
+        InputError: a template that is unknown or cannot be used, a source that is neither an asset, a folder nor to be
+            had from the hub, or a model that cannot be quantised here.
     """
+    check_quantization(quantize, whole=config.base is not None)
     check_template(config.template, whole=config.base is not None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, processor = _load_whole(config, dtype) if config.base else _assemble(config, dtype, seed)
+        model, processor = _load_whole(config, dtype, quantize) if config.base else _assemble(config, dtype, seed)
     template = own_template(processor) if config.template == OWN else TEMPLATES[config.template]
     tokenizer = processor.tokenizer
     end_token_id = tokenizer.convert_tokens_to_ids(template.answer_end)
@@ -177,7 +181,17 @@ def build_mllm(
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=end_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    return Mllm(model.to(device).eval(), processor, template, int(end_token_id), config)
+    placed = model if quantize else model.to(device)  # packed weights lie where they were packed
+    return Mllm(placed.eval(), processor, template, int(end_token_id), config)
+
+
+def patch_states(model: PreTrainedModel, pixel_values: torch.Tensor) -> torch.Tensor:
+    """(N, 3, S, S) -> (N, patches, C): what the projector of a LLaVA layout is given, layers side by side."""
+    chosen = model.config.vision_feature_layer
+    layers = [chosen] if isinstance(chosen, int) else chosen
+    first = 1 if model.config.vision_feature_select_strategy == "default" else 0  # "full" keeps the class token
+    states = hidden_states(model.model.vision_tower, pixel_values, layers)
+    return torch.cat([state[:, first:] for state in states], dim=-1)
 
 
 def with_dtype(mllm: Mllm, dtype: torch.dtype) -> Mllm:
@@ -185,10 +199,16 @@ def with_dtype(mllm: Mllm, dtype: torch.dtype) -> Mllm:
     return replace(mllm, model=mllm.model.to(dtype))
 
 
-def _load_whole(config: MllmConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, ProcessorMixin]:
+def _load_whole(config: MllmConfig, dtype: torch.dtype, quantize: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     source = resolve_source(str(config.base))
+    packed: dict[str, Any] = {}
+    if quantize:
+        packed = {
+            "quantization_config": quantization(quantize, dtype),
+            "device_map": {"": torch.cuda.current_device()},
+        }
     try:
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **packed)
         processor = AutoProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the image-text model {config.base!r}: {_first_line(error)}") from error
@@ -254,12 +274,19 @@ def _load_language(source: str | dict[str, Any]) -> tuple[PreTrainedModel, PreTr
             return AutoModelForCausalLM.from_config(LlamaConfig(**{**special, **source})), tokenizer
         except (ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
             raise InputError(f"no language model is made of {source}: {_first_line(error)}") from error
-    folder = resolve_source(source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        return model, AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(resolve_source(source), dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the language model {source!r}: {_first_line(error)}") from error
+    return model, load_tokenizer(source)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model, or of a whole image-text model; raises InputError when it cannot be had."""
+    try:
+        return AutoTokenizer.from_pretrained(resolve_source(source))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the tokenizer of {source!r}: {_first_line(error)}") from error
 
 
 def _add_image_token(language: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

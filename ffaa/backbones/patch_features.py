@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModel
 
-from ffaa.backbones.vision import Source, load_vision_tower
+from ffaa.backbones.vision import Source, hidden_states, load_vision_tower
 from ffaa.data.images import open_image
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,6 @@ def _forward(tower: CLIPVisionModel, paths: Sequence[Path], image_size: int, lay
     side = {"height": image_size, "width": image_size}
     processor = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
     pixels = processor(images=[open_image(path) for path in paths], return_tensors="pt")["pixel_values"]
-    states = tower(pixels.to(tower.dtype), output_hidden_states=True).hidden_states
-    features: np.ndarray = torch.cat([states[layer][:, 1:] for layer in layers], dim=-1).to(torch.float16).numpy()
+    states = [state[:, 1:] for state in hidden_states(tower, pixels.to(tower.dtype), layers)]
+    features: np.ndarray = torch.cat(states, dim=-1).to(torch.float16).numpy()
     return features

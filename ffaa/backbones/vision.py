@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ffaa.types import InputError
@@ -48,6 +48,12 @@ def load_vision_tower(source: Source, image_size: int | None = None, seed: int =
     if image_size is not None:
         resize_position_table(tower, image_size)
     return tower.eval()
+
+
+def hidden_states(tower: nn.Module, pixel_values: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """(N, 3, S, S) -> hidden states (N, 1 + patches, C) at ``layers`` (0 = embeddings, -1 = last layer)."""
+    states = tower(pixel_values, output_hidden_states=True).hidden_states
+    return [states[layer] for layer in layers]
 
 
 def _pretrained_tower(source: str) -> CLIPVisionModel:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -23,23 +24,36 @@ def read_records(path: str | Path, *, files_must_exist: bool = False) -> list[Re
     Raises `InputError` "file:line: reason" for a line that is not a record, and for a file without any.
     """
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {file}: {error}") from error
     records = []
+    for found in each_record(file, read_file(file)[0], files_must_exist):
+        if isinstance(found, InputError):
+            raise found
+        records.append(found)
+    if not records:
+        raise InputError(f"{file} has no records")
+    return records
+
+
+def each_record(file: Path, text: str, files_must_exist: bool = False) -> Iterator[Record | InputError]:
+    """The record of each line of ``text``, which ``file`` holds, or "file:line: reason" why it is none."""
     # Not splitlines(): U+2028 and its like may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                records.append(_record(json.loads(line), file.parent, files_must_exist))
+                yield _record(json.loads(line), file.parent, files_must_exist)
             except (InputError, ValueError, RecursionError) as error:
-                raise InputError(f"{file}:{number}: {error}") from error
-    if not records:
-        raise InputError(f"{file} has no records")
-    return records
+                yield InputError(f"{file}:{number}: {error}")
+
+
+def read_file(file: Path) -> tuple[str, str]:
+    """A file's text and the sha256 of its bytes. Raises `InputError` when it is not there or no text."""
+    try:
+        data = file.read_bytes()
+        return data.decode("utf-8"), hashlib.sha256(data).hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"no such file: {file}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {file}: {error}") from error
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -98,7 +112,8 @@ def _record(raw: Any, root: Path, files_must_exist: bool) -> Record:
     return Record(**values)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether a value is a text with something in it."""
     return isinstance(value, str) and bool(value)
 
 
@@ -106,7 +121,8 @@ def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(check(item) for item in value)
 
 
-def _is_turn(value: Any) -> bool:
+def is_turn(value: Any) -> bool:
+    """Whether a value is one turn of a conversation in LLaVA's form."""
     return (
         isinstance(value, Mapping)
         and value.keys() == {"from", "value"}
@@ -115,7 +131,7 @@ def _is_turn(value: Any) -> bool:
     )
 
 
-def _is_answer(value: Any) -> bool:
+def is_answer(value: Any) -> bool:
     """The keys that MIDS is trained on must be right; others (scores, questions) may stand beside them."""
     if not isinstance(value, Mapping):
         return False
@@ -136,19 +152,22 @@ def _is_box(value: Any) -> bool:
     return numbers and value[0] < value[2] and value[1] < value[3]
 
 
+ANSWER_FORM = '{"content": text, "result": "real" | "fake", "label": 0..3}'
+"""What `is_answer` asks for."""
+
 _OPTIONAL = frozenset({"forgery_type", "group", "source_image", "box"})
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "id": ("a text", _is_text),
-    "image": ("a path", _is_text),
+    "id": ("a text", is_text),
+    "image": ("a path", is_text),
     "label": ('"real" or "fake"', lambda value: isinstance(value, str) and value in ("real", "fake")),
-    "forgery_type": ("a text or null", _is_text),
-    "group": ("a text or null", _is_text),
-    "task": ("a text", _is_text),
-    "conversations": ('a list of {"from": "human" | "gpt", "value": text}', _is_list_of(_is_turn)),
-    "answers": ('a list of {"content": text, "result": "real" | "fake", "label": 0..3}', _is_list_of(_is_answer)),
-    "source_image": ("a path or null", _is_text),
-    "masks": ("a list of paths", _is_list_of(_is_text)),
-    "regions": ("a list of texts", _is_list_of(_is_text)),
+    "forgery_type": ("a text or null", is_text),
+    "group": ("a text or null", is_text),
+    "task": ("a text", is_text),
+    "conversations": ('a list of {"from": "human" | "gpt", "value": text}', _is_list_of(is_turn)),
+    "answers": (f"a list of {ANSWER_FORM}", _is_list_of(is_answer)),
+    "source_image": ("a path or null", is_text),
+    "masks": ("a list of paths", _is_list_of(is_text)),
+    "regions": ("a list of texts", _is_list_of(is_text)),
     "box": ("[left, top, right, bottom] or null", _is_box),
     "extra": ("an object", lambda value: isinstance(value, dict)),
 }

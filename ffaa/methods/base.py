@@ -105,6 +105,18 @@ class Explains(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What a model says of validation pictures while it is trained; each picture once."""
+
+    pictures: Sequence[Path]
+    """Files."""
+    labels: Sequence[str]
+    """``real`` or ``fake``, one a picture."""
+    analyze: Callable[[Sequence[int]], list[Analysis]]
+    """Indices of pictures -> what the model, as it is then, makes of them; the caller puts it in eval mode."""
+
+
 @dataclass
 class StageRun:
     """What the trainer needs of a stage."""
@@ -119,6 +131,55 @@ class StageRun:
     """Samples -> batch of tensors."""
     save: Callable[[Path], None]
     """Writes the stage's result."""
+    watch: Watch | None = None
+    """Of the validation set; None where there is none, or the stage's model gives no verdict."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How long the texts of a stage's samples are, in tokens; a picture's own are not counted."""
+
+    mean: float
+    longest: int
+    loss: int
+    """Of a longest text, those that the loss is over."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A stage without weights: what ``--dry_run`` plans from."""
+
+    model: nn.Module
+    """On the meta device; frozen, cast and called as in training."""
+    parts: Mapping[str, str]
+    """Name of a part -> pattern (``re.search``) of its parameters; the first that finds one takes it."""
+    step: Callable[[int, Texts], Tensor]
+    """Pictures of one batch and the length of its texts -> loss; looks at no numbers, so that fake tensors will do."""
+    samples: int | None
+    """Samples of the training data; None where it is not there."""
+    texts: Texts | None
+    """Lengths measured on the data; None where data or tokenizer are not there."""
+    image_tokens: int
+    """Tokens of one picture."""
+    texts_per_sample: int
+    """Texts that are read with one picture."""
+    checkpoints: bool
+    """Whether activations can be recomputed instead of kept."""
+    packed: Mapping[str, float]
+    """Pattern of quantised weights -> bytes of one."""
+
+
+@runtime_checkable
+class Outlines(Protocol):
+    """A stage that can be planned without weights."""
+
+    def outline(self, config: StageConfig) -> Outline:
+        """Model and sizes.
+
+        Raises:
+            InputError: the model's shape is not to be had, or data is there and does not fit.
+        """
+        ...
 
 
 class Stage(Protocol):

@@ -280,13 +280,12 @@ def show(
 
 def foretell(options: Options, blocks: Sequence[int]) -> None:
     """Counted costs of the published size a picture, and the least time they take on such a GPU."""
-    from transformers import CLIPVisionConfig, LlavaConfig, MistralConfig
-
     from ffaa.backbones.generation_cost import AnsweringCost, Cost, Lengths
+    from ffaa.backbones.shapes import llava_config
+    from ffaa.methods.ffaa.method import FfaaConfig
 
-    tower = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    vision = CLIPVisionConfig(**tower, image_size=336, patch_size=14)
-    cost = AnsweringCost(LlavaConfig(vision_config=vision, text_config=MistralConfig(), vision_feature_layer=-2))
+    published = load_yaml(model_folder("ffaa", "mistral") / "model.yaml", FfaaConfig)
+    cost = AnsweringCost(llava_config(published.mllm))
     # 576 image tokens, vicuna_v1's opening; answers of the paper's length.
     lengths = Lengths(start=576 + 40, question=40, answer=300)
     peak, bandwidth = options.peak_tflops * 1e12, options.peak_gbytes * 1e9

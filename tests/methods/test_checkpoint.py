@@ -46,9 +46,13 @@ def test_a_folder_that_is_not_there_or_no_checkpoint(tmp_path: Path) -> None:
     ("facts", "said"),
     [
         ({"method": "other"}, "'other'"),
-        ({"format": 2}, "format 1"),
-        ({"format": None}, "format 1"),
+        ({"format": 3}, "format 1 or 2"),
+        ({"format": None}, "format 1 or 2"),
         ({"towers": ["x"]}, "towers"),
+        ({"bases": ["x"]}, "bases"),
+        ({"bases": {"mllm.base": "x"}}, "bases"),
+        ({"bases": {"mllm.base": {"source": "x", "hash": 3}}}, "bases"),
+        ({"bases": {"mllm.base": {"hash": "x"}}}, "bases"),
     ],
 )
 def test_a_checkpoint_of_another_kind(tmp_path: Path, facts: dict[str, object], said: str) -> None:

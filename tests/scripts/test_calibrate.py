@@ -176,5 +176,7 @@ def test_from_a_checkpoint_to_a_calibrated_method(
     with pytest.raises(InputError, match="fitted to other weights"):
         loaded()
     # It is no part of other weights.
+    settings = load_yaml(model_folder("ffaa", "tiny") / "model.yaml", FfaaConfig).mids
+    save_mids(build_mids(settings, seed=4), tmp_path / "parts" / "mids")
     assemble(checkpoint, monkeypatch)
     assert not (checkpoint / CALIBRATION_FILE).exists() and loaded().calibration is None

@@ -13,20 +13,22 @@ from PIL import Image
 
 from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import MllmConfig
+from ffaa.backbones.vision import Source
 from ffaa.config import load_yaml
 from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import HYPOTHESIS_QUESTIONS, free_question
 from ffaa.methods.calibration import calibrated, read_calibration
 from ffaa.methods.checkpoint import (
+    base_hashes,
     find_checkpoint,
     load_trained_mllm,
     mllm_fingerprint,
-    tower_hash,
+    on_its_bases,
     writer_identity,
 )
 from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
-from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
+from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids, read_config
 from ffaa.methods.writing import WritesAnswers
 from ffaa.metrics.calibration import Calibration
 from ffaa.runtime import Compute, config_hash, pick_device, sha256_folder
@@ -200,17 +202,22 @@ def load(
 def _load_selector(config: FfaaConfig, folder: Path | None, model_dir: Path, *, device: str, seed: int) -> Mids:
     place = pick_device(device)
     if folder is not None:
-        return load_mids(folder / "mids", device=place)
+        with on_its_bases(folder, mids_bases(read_config(folder / "mids"))):
+            return load_mids(folder / "mids", device=place)
     if isinstance(config.mids.vision, str) or isinstance(config.mids.text, str):
         raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which MIDS is untrained")
     return build_mids(config.mids, device=place, seed=seed)
+
+
+def mids_bases(config: MidsConfig) -> dict[str, Source]:
+    """What MIDS is built on, by role."""
+    return {"mids.vision": config.vision, "mids.text": config.text}
 
 
 def mids_fingerprint(config: MidsConfig, checkpoint: Path | None) -> dict[str, str]:
     """Hashes of all that decides MIDS's logits: its configuration, its towers, what was trained."""
     return {
         "mids": config_hash(config),
-        "mids_vision": tower_hash(config.vision),
-        "mids_text": tower_hash(config.text),
+        **base_hashes(mids_bases(config), checkpoint),
         **({"mids_checkpoint": sha256_folder(checkpoint / "mids")} if checkpoint else {}),
     }

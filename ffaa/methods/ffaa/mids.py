@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -160,23 +162,40 @@ class Mids(nn.Module):
             layer.train(mode)
         return self
 
-    def vision_states(self, pixel_values: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> one (B, 1 + patches, vision width) per configured layer; frozen layers run without graph."""
+    @property
+    def frozen_layers(self) -> list[int]:
+        """The hidden states that frozen layers give: those read, and the one that the unfrozen layers start from."""
+        return sorted({index for index in self.layer_indices if index < self.first_unfrozen} | {self.first_unfrozen})
+
+    def frozen_states(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, len(frozen_layers), 1 + patches, vision width), without graph."""
         tower = self.image_encoder
         with torch.no_grad():
-            hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-        states = {0: hidden}
-        for index, layer in enumerate(tower.encoder.layers[: self.top_layer]):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.first_unfrozen):
-                hidden = layer(hidden.to(layer.layer_norm1.weight.dtype), None)
-            states[index + 1] = hidden
+            states = [tower.pre_layrnorm(tower.embeddings(pixel_values))]
+            for layer in tower.encoder.layers[: self.first_unfrozen]:
+                states.append(layer(states[-1].to(layer.layer_norm1.weight.dtype), None))
+            return torch.stack([states[index] for index in self.frozen_layers], dim=1)
+
+    def vision_states(self, pixel_values: Tensor, frozen: Tensor | None = None) -> list[Tensor]:
+        """(B, 3, S, S) -> one (B, 1 + patches, vision width) per configured layer; ``frozen``: as ``frozen_states``."""
+        found = self.frozen_states(pixel_values) if frozen is None else frozen
+        states = dict(zip(self.frozen_layers, found.unbind(1), strict=True))
+        hidden = states[self.first_unfrozen]
+        for index in range(self.first_unfrozen + 1, self.top_layer + 1):
+            layer = self.image_encoder.encoder.layers[index - 1]
+            hidden = layer(hidden.to(layer.layer_norm1.weight.dtype), None)
+            states[index] = hidden
         return [states[index].to(self.classifier.weight.dtype) for index in self.layer_indices]
 
-    def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(N, L), (N, L) -> (N, L, D), without graph."""
+    def encoded_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(N, L), (N, L) -> (N, L, D), without graph, as the text encoder gives them."""
         with torch.no_grad():
             output = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return cast(Tensor, output.last_hidden_state).to(self.classifier.weight.dtype)
+        return cast(Tensor, output.last_hidden_state)
+
+    def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """``encoded_texts`` in the head's precision."""
+        return self.encoded_texts(input_ids, attention_mask).to(self.classifier.weight.dtype)
 
     def head(self, vision: list[Tensor], text: Tensor, attention_mask: Tensor) -> Tensor:
         """States of B pictures and of B * A answers (``attention_mask`` (B * A, L)) -> logits (B, A, 4)."""
@@ -188,11 +207,21 @@ class Mids(nn.Module):
         return cast(Tensor, self.classifier(tokens.flatten(1))).unflatten(0, (batch, -1))
 
     def forward(
-        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor | None = None,
+        frozen: Tensor | None = None,
+        text: Tensor | None = None,
     ) -> MidsOutput:
-        """Pictures (B, 3, S, S), answers (B, A, L) with their mask, labels (B, A) in 0..3 or -1 (ignored)."""
+        """Pictures (B, 3, S, S), answers (B, A, L) with their mask, labels (B, A) in 0..3 or -1 (ignored).
+
+        ``frozen`` (``frozen_states``) and ``text`` (``encoded_texts``), where they are known, are not computed again.
+        """
         ids, mask = input_ids.flatten(0, 1), visible_tokens(attention_mask.flatten(0, 1))
-        logits = self.head(self.vision_states(pixel_values), self.text_states(ids, mask), mask)
+        states = self.text_states(ids, mask) if text is None else text.to(self.classifier.weight.dtype)
+        logits = self.head(self.vision_states(pixel_values, frozen), states, mask)
         loss = None
         if labels is not None:
             rows, targets = logits.float().flatten(0, 1), labels.flatten()
@@ -330,6 +359,13 @@ class MidsProcessor:
             pixels = pixels[..., ::-1]
         normalised = (pixels - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
         return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
+
+    def mask(self, mask: NDArray[np.float32], patches: int) -> Tensor:
+        """A mask (H, W) in 0..1 -> the marked share of each patch of what ``image`` shows, (patches^2,) row by row."""
+        size = self.config.image_size
+        width, height, left, top = resize_and_crop(mask.shape[1], mask.shape[0], size)
+        resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[top : top + size, left : left + size]
+        return torch.from_numpy(cv2.resize(resized, (patches, patches), interpolation=cv2.INTER_AREA).ravel())
 
     def shown_text(self, answer: str) -> str:
         """What MIDS reads of an answer: all of it, or description and reasoning only (``mask_answers``)."""

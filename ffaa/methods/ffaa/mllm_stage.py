@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,31 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from ffaa.backbones.adapter import attach_lora, check_tensors, restore_adapter, save_adapter
+from ffaa.backbones.feature_cache import FeatureCache, Lookup, tower_identity
 from ffaa.backbones.mixstyle import mix_statistics
-from ffaa.backbones.mllm import Mllm, build_mllm
+from ffaa.backbones.mllm import Mllm, build_mllm, patch_states
+from ffaa.backbones.quantized import check_quantization
 from ffaa.backbones.templates import IMAGE_TOKEN
 from ffaa.config import load_yaml, model_folder
+from ffaa.data.formats import TrainingSet
 from ffaa.data.images import inside, open_image
-from ffaa.data.records import read_records
-from ffaa.methods.base import StageRun
+from ffaa.methods.base import Outline, StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.ffaa.outlines import mllm_outline
 from ffaa.methods.ffaa.warmup import PROJECTOR_FILE
+from ffaa.methods.ffaa.watched import watch_answers
 from ffaa.methods.stage_config import StageConfig
+from ffaa.methods.stage_data import read_stage_data
 from ffaa.runtime import pick_device, pick_dtype
 from ffaa.types import InputError, Record
 
 IGNORED = -100
+RECORDS_FILE = "records.jsonl"
+OPTIONS = ("slots", "mixstyle", "quantize", "image_folder")
 
 
 @dataclass
@@ -48,11 +57,17 @@ class AnswerModel(nn.Module):
     are about a third of the sequence.
     """
 
-    def __init__(self, model: PeftModel, mixstyle: float = 0.0) -> None:
+    def __init__(self, model: PeftModel, mixstyle: float = 0.0, cache: FeatureCache | None = None) -> None:
         super().__init__()
         self.model = model
         self.mixstyle = mixstyle
+        self.cache = cache
         model.get_base_model().model.multi_modal_projector.register_forward_pre_hook(self._mix)
+
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: Any = None, **settings: Any) -> None:
+        """For the Trainer: keep of each layer of the language model its input alone; the frozen tower keeps nothing."""
+        language_model = self.model.get_base_model().model.language_model
+        language_model.activation_checkpointing_enable(activation_checkpointing_kwargs, **settings)
 
     def _mix(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not (self.training and self.mixstyle):
@@ -60,12 +75,27 @@ class AnswerModel(nn.Module):
         return (mix_statistics(arguments[0], self.mixstyle), *arguments[1:])
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, labels: Tensor, weights: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        features: Lookup | None = None,
     ) -> AnswerLoss:
-        """All (N, L) but ``pixel_values`` (N, 3, S, S); ``labels`` are -100 outside the answer."""
+        """All (N, L) but ``pixel_values`` (N, 3, S, S); ``labels`` are -100 outside the answer.
+
+        With ``features``, patch features of pictures, ``pixel_values`` are of those that the cache did not know.
+        """
         base = self.model.get_base_model()
+        picture: dict[str, Any] = {"pixel_values": pixel_values}
+        if self.cache is not None and features is not None:
+            compute = partial(patch_states, base)
+            patches = self.cache.complete(features, (pixel_values,), base.model.vision_tower, compute)
+            tokens = list(base.model.multi_modal_projector(patches))
+            picture = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
         hidden = base.model(
-            input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, use_cache=False
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **picture
         ).last_hidden_state
         keep = labels[:, 1:] != IGNORED
         logits = base.lm_head(hidden[:, :-1][keep]).float()
@@ -84,12 +114,15 @@ class Conversation:
 
 
 class ConversationDataset(Dataset[Conversation]):
-    """The conversations of a folder's ``records.jsonl``: one question and one answer each."""
+    """The conversations of a set: one question and one answer each. InputError names a record that has no such."""
 
-    def __init__(self, folder: Path) -> None:
-        self.conversations = [
-            _conversation(record, folder) for record in read_records(folder / "records.jsonl", files_must_exist=True)
-        ]
+    def __init__(self, data: TrainingSet) -> None:
+        self.conversations = data.each(lambda record: conversation(record, data.root))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Characters of each conversation; the picture takes the same of all."""
+        return [len(one.question) + len(one.answer) for one in self.conversations]
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -97,13 +130,28 @@ class ConversationDataset(Dataset[Conversation]):
     def __getitem__(self, index: int) -> Conversation:
         return self.conversations[index]
 
+    def check_questions(self, mllm: Mllm) -> None:
+        """Raise InputError naming the picture whose question the model cannot be asked, before a step comes to it."""
+        for question, image in {one.question: one.image for one in self.conversations}.items():
+            try:
+                mllm.prompt(question)
+            except InputError as error:
+                raise InputError(f"{image}: {error}") from error
 
-def _conversation(record: Record, folder: Path) -> Conversation:
+
+def conversation(record: Record, root: Path) -> Conversation:
+    """The question and the answer of one record; where the picture stands among them is for the template to say.
+
+    Raises:
+        InputError: the turns are not one question and one answer, or the answer is empty.
+    """
     roles = [turn["from"] for turn in record.conversations]
     if roles != ["human", "gpt"]:
-        raise InputError(f"{folder}: record {record.id!r} has turns {roles}; stage 1 trains on human, gpt")
+        raise InputError(f"record {record.id!r} has turns {roles}; stage 1 trains on human, gpt")
     question, answer = (turn["value"] for turn in record.conversations)
-    return Conversation(inside(folder, record.image), question.replace(IMAGE_TOKEN, "").strip(), answer)
+    if not answer.strip():
+        raise InputError(f"the answer of record {record.id!r} is empty")
+    return Conversation(inside(root, record.image), question.replace(IMAGE_TOKEN, "").strip(), answer)
 
 
 @dataclass(frozen=True)
@@ -116,19 +164,29 @@ class AnswerCollator:
 
     mllm: Mllm
     slots: Mapping[str, float]
+    cache: FeatureCache | None = None
 
-    def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+    def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
         encoded = [self._encode(conversation) for conversation in conversations]
         longest = max(len(ids) for ids, _, _ in encoded)
         pad = self.mllm.tokenizer.pad_token_id
-        images = [open_image(conversation.image) for conversation in conversations]
         return {
             "input_ids": torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _, _ in encoded]),
             "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _, _ in encoded]),
             "labels": torch.tensor([labels + [IGNORED] * (longest - len(labels)) for _, labels, _ in encoded]),
             "weights": torch.tensor([weights + [0.0] * (longest - len(weights)) for _, _, weights in encoded]),
-            "pixel_values": self.mllm.pixel_values(images),
+            **self._pictures([conversation.image for conversation in conversations]),
         }
+
+    def _pictures(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """Pictures whose features are kept are not even opened."""
+        if self.cache is None:
+            return {"pixel_values": self.mllm.pixel_values([open_image(path) for path in paths])}
+        lookup = self.cache.look_up([self.cache.picture_key(path) for path in paths])
+        side = self.mllm.model.config.vision_config.image_size
+        unknown = [open_image(paths[row]) for row in lookup["others"].tolist()]
+        pixels = self.mllm.pixel_values(unknown) if unknown else torch.empty(0, 3, side, side)
+        return {"pixel_values": pixels, "features": lookup}
 
     def _encode(self, conversation: Conversation) -> tuple[list[int], list[int], list[float]]:
         prompt = self.mllm.prompt_ids(self.mllm.prompt(conversation.question))
@@ -152,20 +210,29 @@ class MllmStage:
     """Stage ``mllm``. ``init``: a projector (stage 0) or an adapter of this stage to go on from.
 
     Options: ``slots``, weights of deciding tokens (``AnswerCollator``); ``mixstyle``, the share of a batch's pictures
-    that borrow feature statistics (``ffaa.backbones.mixstyle``).
+    that borrow feature statistics (``ffaa.backbones.mixstyle``); ``image_folder``, what the pictures of a published
+    file are relative to; ``quantize``, ``4bit`` or ``8bit`` for a language model whose frozen weights are packed
+    (``ffaa.backbones.quantized``).
     """
 
     name = "mllm"
 
     def prepare(self, config: StageConfig) -> StageRun:
-        config.check_options("slots", "mixstyle")
+        config.check_options(*OPTIONS)
         slots = _slots(config.options.get("slots", {}))
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         # Before the model, which takes a while: what is missing is said at once.
-        train = ConversationDataset(config.data)
-        validation = ConversationDataset(config.validation) if config.validation else None
+        quantize = config.options.get("quantize")
+        check_quantization(quantize, whole=settings.mllm.base is not None, deepspeed_stage=config.zero_stage())
+        data = read_stage_data(config, RECORDS_FILE)
+        train = ConversationDataset(data.train)
+        validation = ConversationDataset(data.validation) if data.validation else None
         mixstyle = config.share_option("mixstyle")
-        mllm = build_mllm(settings.mllm, dtype=pick_dtype(config.dtype, pick_device(config.device)), seed=config.seed)
+        dtype = pick_dtype(config.dtype, pick_device(config.device))
+        mllm = build_mllm(settings.mllm, dtype=dtype, seed=config.seed, quantize=quantize)
+        for one in (train, validation):
+            if one is not None:
+                one.check_questions(mllm)
         goes_on = config.init is not None and (config.init / "mllm").is_dir()
         if config.init is not None and not goes_on:
             load_projector(mllm, config.init / PROJECTOR_FILE)
@@ -175,12 +242,39 @@ class MllmStage:
         for parameter in peft_model.parameters():
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()
-        collate = AnswerCollator(mllm, slots)
+        cache = open_cache(config, mllm)
+        collate = AnswerCollator(mllm, slots, cache)
 
         def save(folder: Path) -> None:
             save_adapter(peft_model, folder / "mllm")
+            data.write_facts(folder)
 
-        return StageRun(AnswerModel(peft_model, mixstyle), train, validation, collate, save)
+        watch = watch_answers(mllm, data.validation, settings.max_new_tokens, config.seed) if data.validation else None
+        return StageRun(AnswerModel(peft_model, mixstyle, cache), train, validation, collate, save, watch)
+
+    def outline(self, config: StageConfig) -> Outline:
+        """For ``--dry_run``."""
+        config.check_options(*OPTIONS)
+        if not config.data.exists():
+            return mllm_outline(config, AnswerModel, None)
+        conversations = ConversationDataset(read_stage_data(config, RECORDS_FILE).train).conversations
+        return mllm_outline(config, AnswerModel, [(one.question, one.answer) for one in conversations])
+
+
+def open_cache(config: StageConfig, mllm: Mllm) -> FeatureCache | None:
+    """Where the patch features that the projector reads are kept; None where ``feature_cache`` names no folder."""
+    if config.feature_cache is None:
+        return None
+    model: Any = mllm.model
+    identity = tower_identity(
+        {"vision": model.model.vision_tower},
+        kind="patches",
+        layers=model.config.vision_feature_layer,
+        strategy=model.config.vision_feature_select_strategy,
+        aspect=mllm.config.image_aspect,
+        preprocessing=mllm.processor.image_processor.to_dict(),
+    )
+    return FeatureCache(config.feature_cache, int(config.feature_cache_gb * 1e9), identity)
 
 
 def _slots(value: object) -> dict[str, float]:
