@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
 from ffaa.runtime import Rank, check_seed, locked, make_folder, pick_device, to_plain, write_manifest
+from ffaa.training.audit import FreezeAudit, refuse_adapted_towers
+from ffaa.training.length_groups import LengthGroups
+from ffaa.training.reports import Speed, group_names, integrations
+from ffaa.training.state import PREFIX, UNFINISHED, last_whole_state, publish, saving, seal
+from ffaa.training.watching import watchers
+from ffaa.training.zero import leave_out_what_is_frozen, whole
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
 
 TRAINABLE_FILE = "trainable.safetensors"
-_MAY_DIFFER = {"max_steps", "epochs", "save_steps", "log_steps", "workers", "device", "output"}
-"""Options under which a training may go on although they were others before."""
+_MAY_DIFFER = {
+    *("max_steps", "epochs", "save_steps", "log_steps", "workers", "device", "output", "dry_run", "assume", "resume"),
+    *("feature_cache", "feature_cache_gb", "report_to", "sample_steps", "validation_steps"),
+    *("batch_size", "accumulation"),
+}
+"""Options under which a training may go on although they were others before; of the last two, and the number of ranks,
+the product must stay."""
 
 
 def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
@@ -55,20 +64,68 @@ def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str,
     ]
 
 
+class Epochs(TrainerCallback):
+    """Tells what draws by epoch, data or sampler, which one begins: on several ranks accelerate does not reach it."""
+
+    def __init__(self, *drawing: Any) -> None:
+        self.drawing = [one for one in drawing if hasattr(one, "set_epoch")]
+
+    def on_epoch_begin(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
+        for one in self.drawing:
+            one.set_epoch(int(state.epoch or 0))
+
+
 class StageTrainer(Trainer):
-    """Learning rates by parameter group; checkpoints hold what learns, since all else is known from its source."""
+    """Learning rates by parameter group; states that are whole or absent, and hold what learns alone."""
 
     optimizer: torch.optim.Optimizer | None
 
     def __init__(self, run: StageRun, config: StageConfig, arguments: TrainingArguments) -> None:
+        refuse_adapted_towers(run.model)
+        self.result = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+        """What the stage saves in the end: all that it lets learn, whether or not a group takes it."""
         self.optimizer_groups = freeze(run.model, config.groups)
+        self.speed = Speed()
+        self.rates: list[float] = []
+        self.group_names = group_names(run.model, config.groups, self.optimizer_groups)
         super().__init__(
             model=run.model,
             args=arguments,
             train_dataset=run.train,
             eval_dataset=run.validation,
             data_collator=run.collate,
+            callbacks=[FreezeAudit(run.model)],
         )
+        lengths = LengthGroups(run.train, self.samples_per_step, config.seed) if config.group_by_length else None
+        self.length_groups = lengths
+        self.add_callback(Epochs(run.train, lengths))
+        for callback in watchers(self, run, config):
+            self.add_callback(callback)
+
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[Any], Any]:
+        batches, items = super().get_batch_samples(*arguments, **options)
+        for batch in batches:
+            self.speed.count(batch)
+        self.rates = self.lr_scheduler.get_last_lr()  # of the step to come, which moves them when it is done
+        return batches, items
+
+    def log(self, logs: dict[str, float], *rest: Any, **options: Any) -> None:
+        if "loss" in logs:  # all ranks come here at the same steps
+            rates = dict(zip(self.group_names, self.rates, strict=True))
+            logs = {**logs, **rates, **self.speed.figures(self.accelerator)}
+        super().log(logs, *rest, **options)
+
+    def learning(self) -> dict[str, nn.Parameter]:
+        """Name -> parameter of all that learns."""
+        return {name: p for name, p in self.accelerator.unwrap_model(self.model).named_parameters() if p.requires_grad}
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples between two steps of the optimiser, over all ranks."""
+        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+        return self.length_groups or super()._get_train_sampler(train_dataset)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -77,13 +134,42 @@ class StageTrainer(Trainer):
             self.optimizer = kind(self.optimizer_groups, lr=max(g["lr"] for g in self.optimizer_groups), **keywords)
         return self.optimizer
 
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.is_deepspeed_enabled:  # called once the engine is made and before it loads anything
+            leave_out_what_is_frozen(self.accelerator.deepspeed_engine_wrapped.engine)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        with whole(self.learning().values()):
+            if self.args.should_save:
+                self._save(output_dir)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        learning = {n for n, p in self.accelerator.unwrap_model(self.model).named_parameters() if p.requires_grad}
-        source = state_dict if state_dict is not None else self.accelerator.unwrap_model(self.model).state_dict()
-        tensors = {name: source[name].detach().cpu().contiguous() for name in sorted(learning)}
+        tensors = {name: p.detach().cpu().contiguous() for name, p in sorted(self.learning().items())}
         save_file(tensors, folder / TRAINABLE_FILE)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(Path(super()._get_output_dir(trial)) / UNFINISHED)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """A state of all ranks, written beside its place by transformers, sealed and named by the first rank."""
+        place = Path(self.args.output_dir) / f"{PREFIX}{self.state.global_step}"
+        if self.is_world_process_zero():  # what a killed run left there is no part of this state
+            shutil.rmtree(self._get_output_dir(trial), ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with saving(place):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                written = Path(self._get_output_dir(trial)) / place.name
+                facts = {"ranks": self.args.world_size, "samples_per_step": self.samples_per_step}
+                seal(written, {**facts, "deepspeed": self.is_deepspeed_enabled})
+                publish(written, place)
+        self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         target = model if model is not None else self.model
@@ -95,11 +181,11 @@ class StageTrainer(Trainer):
 
 
 def train(stage: Stage, config: StageConfig) -> Path:
-    """Run a stage to its end, going on from the last checkpoint in ``config.output``; returns the folder of the result.
+    """Run a stage to its end, going on from the last whole state in ``config.output``; gives the folder of the result.
 
     Raises:
-        InputError: as the stage's ``prepare``, a group that finds no parameter, a checkpoint of something else or made
-            under other options, a folder that cannot be made or that another training is writing to.
+        InputError: as the stage's ``prepare``, a group that finds no parameter, a state of something else or made
+            under other options, a folder that cannot be made or that another training is writing to, a full disk.
     """
     check_seed(config.seed)
     make_folder(config.output)
@@ -108,39 +194,31 @@ def train(stage: Stage, config: StageConfig) -> Path:
 
 
 def _train(stage: Stage, config: StageConfig) -> Path:
-    last = last_whole_checkpoint(config.output / "checkpoints")
+    last = last_whole_state(config.output / "checkpoints")
+    if last is not None and not config.resume:
+        raise InputError(f"{last[0]} is there already: --resume goes on from it, another --output starts anew")
     if last is not None:
         _refuse_other_options(config)
     set_seed(config.seed)
-    arguments = training_arguments(config)
+    # Before the arguments, which would have DeepSpeed cut every weight to pieces while it is loaded.
     run = stage.prepare(config)
-    trainer = StageTrainer(run, config, arguments)
-    count = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    trainer = StageTrainer(run, config, training_arguments(config))
+    _refuse_folders_of_their_own(config.output, trainer.args.world_size)
+    if last is not None:
+        _refuse_other_ranks(trainer, *last)
+    count = sum(p.numel() for p in trainer.learning().values())
     log.info("stage %s: %d trainable parameters, %d samples", stage.name, count, len(run.train))  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
         dump_yaml(config, config.output / "train.yaml")
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     if run.validation is not None:
         trainer.log(trainer.evaluate())
+    with whole(trainer.result), saving(config.output):
+        if trainer.is_world_process_zero():
+            run.save(config.output)
     if trainer.is_world_process_zero():
-        run.save(config.output)
         write_manifest(config.output / "manifest.json", trainable_parameters=count, log=trainer.state.log_history)
     return config.output
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder of them that was written to its end; one that a kill cut is passed over."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
-        try:
-            json.loads((path / TRAINER_STATE_NAME).read_text())  # written last
-            with safe_open(path / TRAINABLE_FILE, "pt"):  # reads the header, which knows how long the file is
-                pass
-        except (OSError, ValueError, SafetensorError):
-            log.warning("%s was not written to its end and is passed over", path)
-            continue
-        return path
-    return None
 
 
 def _refuse_other_options(config: StageConfig) -> None:
@@ -154,6 +232,36 @@ def _refuse_other_options(config: StageConfig) -> None:
             raise InputError(
                 f"{config.output} was trained with {key} = {before[key]}, not {now[key]}; give another --output"
             )
+
+
+def _refuse_folders_of_their_own(output: Path, ranks: int) -> None:
+    """Raises InputError when ranks on other machines write elsewhere: each would save, and go on from, its part alone.
+
+    Called once all ranks have met, each with its lock held.
+    """
+    missing = [str(rank) for rank in range(ranks) if not (output / f".lock-{rank}").exists()]
+    if missing:
+        raise InputError(
+            f"ranks {', '.join(missing)} do not see {output} as it is here: give a folder that all machines share"
+        )
+
+
+def _refuse_other_ranks(trainer: StageTrainer, state: Path, facts: Mapping[str, Any]) -> None:
+    """Raises InputError when a state was made by other ranks than can go on from it with the same samples a step."""
+    now = {
+        "samples a step": trainer.samples_per_step,
+        "DeepSpeed": trainer.is_deepspeed_enabled,
+        **({"ranks": trainer.args.world_size} if facts["deepspeed"] else {}),
+    }
+    before = {
+        "samples a step": facts["samples_per_step"],
+        "DeepSpeed": facts["deepspeed"],
+        "ranks": facts["ranks"],
+    }
+    for name, value in now.items():
+        if before[name] != value:
+            why = ", each of which holds its own part" if name == "ranks" else ""
+            raise InputError(f"{state} was saved with {name} = {before[name]}{why}, not {value}; give another --output")
 
 
 def training_arguments(config: StageConfig) -> TrainingArguments:
@@ -175,16 +283,19 @@ def training_arguments(config: StageConfig) -> TrainingArguments:
         bf16=config.dtype == "bfloat16",
         fp16=config.dtype == "float16",
         use_cpu=on_cpu,
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        tf32=True if config.tf32 and not on_cpu else None,
         dataloader_num_workers=config.workers,
         dataloader_pin_memory=not on_cpu,
         save_steps=config.save_steps,
-        save_total_limit=2,
+        save_total_limit=None,  # StageTrainer removes old states, once the new one is whole
         logging_steps=config.log_steps,
         eval_strategy="no",
         seed=config.seed,
         data_seed=config.seed,
         deepspeed=str(config.deepspeed) if config.deepspeed else None,
         remove_unused_columns=False,
-        report_to=[],
+        report_to=integrations(config),
         label_names=["labels"],
     )

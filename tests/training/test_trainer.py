@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from ffaa.data.records import write_records
 from ffaa.methods import find_stage
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
 from ffaa.runtime import locked
-from ffaa.training.trainer import StageTrainer, freeze, last_whole_checkpoint, train, training_arguments
-from ffaa.types import InputError, Record
-
-ANSWER = "Image description: a face.\nForgery reasoning: {0} of editing.\nAnalysis result: {1}\nForgery type: None"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Eight pictures of two plain colours: dark ones are real, bright ones fake."""
-    folder = tmp_path / "data"
-    (folder / "imgs").mkdir(parents=True)
-    records, answers = [], []
-    for index in range(8):
-        fake = index % 2 == 1
-        Image.new("RGB", (32, 32), (220, 200, 180) if fake else (20, 30, 40)).save(folder / "imgs" / f"{index}.png")
-        word, label = ("Signs", "fake") if fake else ("No signs", "real")
-        record = Record(id=str(index), image=f"imgs/{index}.png", label=label)
-        turns = (
-            {"from": "human", "value": "<image>\nWhat is it?"},
-            {"from": "gpt", "value": ANSWER.format(word, label)},
-        )
-        records.append(replace(record, conversations=turns))
-        triple = [("real", 2 * fake), ("fake", 2 * fake + 1), (label, 3 if fake else 0)]
-        contents = [{"content": ANSWER.format(word, said), "result": said, "label": code} for said, code in triple]
-        answers.append(replace(record, answers=tuple(contents)))
-    write_records(folder / "records.jsonl", records)
-    write_records(folder / "answers.jsonl", answers)
-    return folder
+from ffaa.training.state import last_whole_state, seal
+from ffaa.training.trainer import StageTrainer, _refuse_folders_of_their_own, freeze, train, training_arguments
+from ffaa.types import InputError
 
 
 def mllm_config(data: Path, output: Path, **changes: object) -> StageConfig:
@@ -171,7 +146,7 @@ def test_borrowed_statistics_are_for_training_alone(data: Path, tmp_path: Path) 
         ("mllm", {"mixstyle": 1.5}, "share from 0 to 1, not 1.5"),
         ("mllm", {"mixstyle": True}, "share from 0 to 1, not True"),
         ("projector", {"slots": {}}, "it has: mixstyle"),
-        ("mids", {"mixstyle": 1.0}, "it has: none"),
+        ("mids", {"mixstyle": 1.0}, "it has: mask_weight"),
     ],
 )
 def test_options_that_a_stage_does_not_take_are_said(
@@ -192,34 +167,75 @@ def test_unknown_stage_is_said() -> None:
         find_stage("ffaa", "mlm")
 
 
-@pytest.mark.parametrize("torn", ["state", "tensors", "empty"])
-def test_a_checkpoint_cut_by_a_kill_is_passed_over(torn: str, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ["trainer_state.json", "trainable.safetensors", "optimizer.pt", "state.json"])
+def test_a_state_that_is_not_what_was_written_is_passed_over(torn: str, data: Path, tmp_path: Path) -> None:
     """The one before it is whole; what is left to do from there ends where an unbroken run ends."""
     stage = find_stage("ffaa", "mllm")
     whole = train(stage, mllm_config(data, tmp_path / "whole", max_steps=6))
     cut = train(stage, mllm_config(data, tmp_path / "cut", max_steps=6))
     (cut / "mllm" / "adapter_model.safetensors").unlink()
-    last = cut / "checkpoints" / "checkpoint-6"
-    if torn == "state":
-        (last / "trainer_state.json").write_text((last / "trainer_state.json").read_text()[:40])
-    elif torn == "tensors":
-        (last / "trainable.safetensors").write_bytes((last / "trainable.safetensors").read_bytes()[:500])
-    else:
-        for file in last.iterdir():
-            file.unlink()
-    found = last_whole_checkpoint(cut / "checkpoints")
-    assert found is not None and found.name == "checkpoint-4"
+    file = cut / "checkpoints" / "checkpoint-6" / torn
+    content = bytearray(file.read_bytes())
+    if torn == "optimizer.pt":  # one bit, the size stays
+        content[len(content) // 2] ^= 1
+    file.write_bytes(content if torn == "optimizer.pt" else content[: len(content) // 2])
+    found = last_whole_state(cut / "checkpoints")
+    assert found is not None and found[0].name == "checkpoint-4"
     train(stage, mllm_config(data, cut, max_steps=6))
     name = "mllm/adapter_model.safetensors"
     ends = [load_file(folder / name) for folder in (whole, cut)]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
+def test_a_finished_training_is_not_trained_anew(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=4)
+    first = (train(stage, config) / "mllm" / "adapter_model.safetensors").read_bytes()
+    steps = json.loads((tmp_path / "out" / "manifest.json").read_text())["log"]
+    train(stage, config)
+    assert (tmp_path / "out" / "mllm" / "adapter_model.safetensors").read_bytes() == first
+    again = json.loads((tmp_path / "out" / "manifest.json").read_text())["log"]
+    assert [e["loss"] for e in again if "loss" in e] == [e["loss"] for e in steps if "loss" in e]
+
+
+def test_without_resume_a_folder_with_a_state_is_refused(data: Path, tmp_path: Path) -> None:
+    stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=2)
+    train(stage, replace(config, resume=False))
+    with pytest.raises(InputError, match="checkpoint-2 is there already: --resume goes on"):
+        train(stage, replace(config, resume=False))
+
+
+@pytest.mark.parametrize("failing", ["model", "optimizer", "list of files"])
+def test_a_full_disk_is_said_and_the_last_state_stays(
+    failing: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state at step 4 does not fit; what is there of step 2 is whole, and is gone on from once there is room."""
+    stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=4)
+    whole = train(stage, mllm_config(data, tmp_path / "whole", max_steps=4))
+    place = {"model": "save_file", "optimizer": "torch.save", "list of files": "seal"}[failing]
+    target = f"ffaa.training.trainer.{place}" if place != "torch.save" else place
+    write: Any = {"save_file": save_file, "torch.save": torch.save, "seal": seal}[place]
+
+    def full(*arguments: Any, **keywords: Any) -> Any:
+        if "checkpoint-4" in str(arguments):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, full)
+        with pytest.raises(InputError, match="cannot save .*checkpoint-4: .*No space left on device"):
+            train(stage, config)
+    found = last_whole_state(tmp_path / "out" / "checkpoints")
+    assert found is not None and found[0].name == "checkpoint-2"
+    train(stage, config)
+    name = "mllm/adapter_model.safetensors"
+    assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_going_on_under_options_that_change_the_result_is_refused(data: Path, tmp_path: Path) -> None:
     stage, out = find_stage("ffaa", "mllm"), tmp_path / "out"
     train(stage, mllm_config(data, out, max_steps=2))
     before = (out / "train.yaml").read_text()
-    for change, said in (({"batch_size": 2}, "batch_size = 4, not 2"), ({"seed": 1}, "seed = 0, not 1")):
+    for change, said in (({"batch_size": 2}, "samples a step = 4, not 2"), ({"seed": 1}, "seed = 0, not 1")):
         with pytest.raises(InputError, match=said):
             train(stage, replace(mllm_config(data, out, max_steps=4), **change))  # type: ignore[arg-type]
     assert (out / "train.yaml").read_text() == before
@@ -258,6 +274,14 @@ def test_float16_needs_a_gpu_and_a_folder_must_be_to_be_made(data: Path, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot make the folder"):
         train(stage, mllm_config(data, tmp_path / "file" / "out"))
+
+
+def test_machines_that_do_not_share_a_folder_are_refused(tmp_path: Path) -> None:
+    for rank in (0, 2):
+        (tmp_path / f".lock-{rank}").touch()
+    with pytest.raises(InputError, match="ranks 1, 3 do not see .*a folder that all machines share"):
+        _refuse_folders_of_their_own(tmp_path, 4)
+    _refuse_folders_of_their_own(tmp_path, 1)
 
 
 def test_two_trainings_do_not_share_a_folder(data: Path, tmp_path: Path) -> None:
