@@ -1,0 +1,241 @@
+"""What each part of FFAA is worth: the same kept answers judged in other ways, each compared picture by picture.
+
+The number of answers, a vote in place of MIDS, MIDS without the picture or without the text, and MIDS trained otherwise
+(``--variants``: folders that scripts/train/ablate_mids.sh makes). Needs a benchmark whose answers are kept or can be
+written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from ffaa.config import parse
+from ffaa.data.benchmark import load_benchmark
+from ffaa.data.images import open_image
+from ffaa.dialogue.answers import format_answer
+from ffaa.dialogue.answers import parse as read_answer
+from ffaa.metrics.detection import decision_metrics
+from ffaa.metrics.ranking import auc_difference
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
+from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
+
+if TYPE_CHECKING:
+    from ffaa.methods.ffaa.mids import Mids
+
+BASE = "MIDS, three answers"
+GREY = (122, 116, 104)
+"""CLIP's mean colour: a picture that shows nothing."""
+UNSAID = "a face"
+"""Description and reasoning of an answer that says nothing but its verdict."""
+
+
+@dataclass(frozen=True)
+class Options:
+    benchmark: str = "mini_ma"
+    """Name of a built benchmark, or its folder."""
+    model: str = "mini"
+    """Folder configs/ffaa/<model>/."""
+    checkpoint: Path | None = None
+    """Weights instead of those that the model's config names."""
+    variants: Path | None = None
+    """Folder of trained variants, each a folder with mids/ in it; none by default."""
+    limit: int = -1
+    """First pictures only; -1: all."""
+    block_size: int = 32
+    """Pictures answered, and judged, together."""
+    seed: int = 0
+    """Chooses the free questions."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16, of the language model."""
+    out: Path | None = None
+    """Where the figures go; by default results/ablation/<benchmark>.json."""
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1 or self.limit == 0 or self.limit < -1:
+            raise InputError("block_size must be at least 1, limit at least 1 or -1 for all")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One way to decide: a verdict and P(fake) for each picture."""
+
+    verdicts: Sequence[str]
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Pictures, their labels, and what the language model answered to each of the three questions."""
+
+    requests: Sequence[Request]
+    labels: Sequence[str]
+    texts: Sequence[Sequence[GeneratedText]]
+
+
+def first_answers(analyses: Sequence[Analysis], count: int) -> Decided:
+    """MIDS's decision had only the first ``count`` answers been written."""
+    from ffaa.methods.ffaa.decision import decide
+
+    decisions = [
+        decide((one.logits or ())[:count], [answer.verdict for answer in one.answers[:count]]) for one in analyses
+    ]
+    return Decided([one.verdict for one in decisions], [one.score for one in decisions])
+
+
+def majority(analyses: Sequence[Analysis]) -> Decided:
+    """The verdict of most answers; P(fake) is the share of them that say fake."""
+    said = [[answer.verdict for answer in one.answers if answer.verdict is not Verdict.UNPARSED] for one in analyses]
+    shares = [sum(v is Verdict.FAKE for v in row) / len(row) if row else 0.5 for row in said]
+    verdicts = [Verdict.FAKE if s > 0.5 else Verdict.REAL if s < 0.5 else Verdict.UNPARSED for s in shares]
+    return Decided(verdicts, shares)
+
+
+def best_possible(analyses: Sequence[Analysis], labels: Sequence[str]) -> Decided:
+    """What a selector that is always right could reach: the truth, wherever one of the answers says it."""
+    return Decided(
+        [
+            label if any(answer.verdict == label for answer in one.answers) else one.verdict
+            for one, label in zip(analyses, labels, strict=True)
+        ],
+        [one.score for one in analyses],
+    )
+
+
+def free_answer(analyses: Sequence[Analysis]) -> Decided:
+    """The language model alone: the free answer, and P(fake) at its first deciding token, or its verdict's."""
+    free = [one.answers[0] for one in analyses]
+    scores = [one.opening_score if one.opening_score is not None else one.score for one in free]
+    return Decided([one.verdict for one in free], [0.5 if score is None else score for score in scores])
+
+
+def without_picture(asked: Asked) -> Asked:
+    """All pictures one colour."""
+    grey = Image.new("RGB", (64, 64), GREY)
+    return replace(asked, requests=[replace(request, image=grey) for request in asked.requests])
+
+
+def without_text(asked: Asked) -> Asked:
+    """Answers that say nothing but their verdict, which MIDS does not read where answers are masked."""
+    return replace(asked, texts=[[_unsaid(text) for text in row] for row in asked.texts])
+
+
+def _unsaid(text: GeneratedText) -> GeneratedText:
+    verdict = read_answer(text.text).verdict
+    if verdict is Verdict.UNPARSED:
+        return text
+    return replace(text, text=format_answer(UNSAID, UNSAID, verdict, 1.0, None))
+
+
+def judged(mids: Mids, asked: Asked, block_size: int) -> list[Analysis]:
+    """Kept answers judged by a MIDS."""
+    from ffaa.methods.ffaa.method import Ffaa
+
+    method = Ffaa(None, mids, fingerprint={}, written_by={})
+    done: list[Analysis] = []
+    for start in range(0, len(asked.requests), block_size):
+        stop = start + block_size
+        done += method.judge(asked.requests[start:stop], asked.texts[start:stop])
+    return done
+
+
+def trained_variants(options: Options) -> Iterator[tuple[str, Mids]]:
+    """Name and weights of each; one trained on BGR is also shown RGB pictures, as the published evaluation did."""
+    from ffaa.methods.ffaa.mids import load_mids
+    from ffaa.runtime import pick_device
+
+    if options.variants is None:
+        return
+    folders = sorted(path.parent for path in options.variants.glob("*/mids"))
+    if not folders:
+        raise InputError(f"{options.variants} holds no trained variant; scripts/train/ablate_mids.sh makes them")
+    for folder in folders:
+        mids = load_mids(folder / "mids", device=pick_device(options.device))
+        yield folder.name, mids
+        if mids.settings.channel_order == "bgr":
+            mids.settings = replace(mids.settings, channel_order="rgb")
+            yield f"{folder.name}, shown RGB", mids
+
+
+def ask(options: Options) -> tuple[Asked, Mids]:
+    """The benchmark's pictures with kept or new answers, and the checkpoint's own MIDS."""
+    from ffaa.evaluation.cached_method import load_cached
+    from ffaa.methods.ffaa.method import Ffaa
+
+    items = load_benchmark(options.benchmark).items[: options.limit if options.limit > 0 else None]
+    cached = load_cached(
+        options.model, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype, seed=options.seed
+    )
+    assert isinstance(cached.method, Ffaa) and cached.method.mids is not None
+    requests = [Request(open_image(item.path), id=item.id) for item in items]
+    texts: list[list[GeneratedText]] = []
+    for start in tqdm(range(0, len(requests), options.block_size), desc="answers", unit="block"):
+        texts += cached.answer(requests[start : start + options.block_size])
+    return Asked(requests, [item.label for item in items], texts), cached.method.mids
+
+
+def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Decided]]:
+    """Every way to decide, the one that the others are compared with first."""
+    analyses = judged(mids, asked, options.block_size)
+    yield BASE, first_answers(analyses, 3)
+    yield "MIDS, free answer and the opposite presumption", first_answers(analyses, 2)
+    yield "MIDS, free answer alone", first_answers(analyses, 1)
+    yield "no MIDS: free answer", free_answer(analyses)
+    yield "no MIDS: majority of three", majority(analyses)
+    yield "a selector that is always right", best_possible(analyses, asked.labels)
+    changed: dict[str, Callable[[Asked], Asked]] = {
+        "MIDS without the picture": without_picture,
+        "MIDS without the text": without_text,
+    }
+    for name, change in changed.items():
+        yield name, first_answers(judged(mids, change(asked), options.block_size), 3)
+    for name, variant in trained_variants(options):
+        yield f"trained anew: {name}", first_answers(judged(variant, asked, options.block_size), 3)
+
+
+def row(labels: Sequence[str], way: Decided, base: Decided) -> dict[str, Any]:
+    """Figures of one way, and its AUC less the base's."""
+    found = decision_metrics(labels, list(way.verdicts), list(way.scores))
+    truth = [label == "fake" for label in labels]
+    return {**found, "auc_gain": auc_difference(truth, way.scores, base.scores)}
+
+
+def shown(name: str, figures: Mapping[str, Any]) -> str:
+    """A row of a Markdown table, in %."""
+    cells = []
+    for key in ("accuracy", "auc"):
+        low, high = figures[f"{key}_interval"] or (float("nan"), float("nan"))
+        cells.append("-" if figures[key] is None else f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    gain = figures["auc_gain"]
+    text = "-" if gain is None else f"{100 * gain[0]:+.1f} [{100 * gain[1][0]:+.1f}, {100 * gain[1][1]:+.1f}]"
+    return f"| {name} | {cells[0]} | {cells[1]} | {text} |"
+
+
+def main() -> int:
+    options = parse(Options, prog="ablate.py", description=__doc__ or "")
+    asked, mids = ask(options)
+    name = Path(options.benchmark).name
+    print(f"{name}: {len(asked.labels)} pictures")
+    print("| way to decide | ACC | AUC | AUC less the first row's |\n|---|---|---|---|")
+    rows: dict[str, dict[str, Any]] = {}
+    base: Decided | None = None
+    for title, way in ways(asked, mids, options):
+        base = base or way
+        rows[title] = row(asked.labels, way, base)
+        print(shown(title, rows[title]), flush=True)
+    out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}.json"
+    atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")
+    print(f"-> {out}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,76 @@
+"""Other ways to decide from the same answers: what is taken away is gone, and nothing else changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffaa.config import load_yaml, model_folder
+from ffaa.methods.ffaa.decision import decide
+from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.ffaa.mids import build_mids, save_mids
+from ffaa.types import Analysis, Answer, GeneratedText, Request, Verdict
+from scripts import ablate
+
+REAL, FAKE, UNPARSED = Verdict.REAL, Verdict.FAKE, Verdict.UNPARSED
+
+
+def analysis(
+    verdicts: list[Verdict], logits: list[list[float]] | None = None, opening: float | None = None
+) -> Analysis:
+    answers = tuple(Answer(text="", verdict=v, opening_score=opening, score=0.3) for v in verdicts)
+    rows = logits or [[0.0] * 4 for _ in verdicts]
+    decision = decide(rows, verdicts)
+    return Analysis(decision.verdict, decision.score, answers, decision.chosen, logits=tuple(map(tuple, rows)))
+
+
+def test_fewer_answers_are_decided_as_if_no_more_had_been_written() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3, 4)).tolist()
+    one = analysis([REAL, FAKE, REAL], rows)
+    for count in (1, 2, 3):
+        alone = decide(rows[:count], [REAL, FAKE, REAL][:count])
+        way = ablate.first_answers([one], count)
+        assert (way.verdicts, way.scores) == ([alone.verdict], [alone.score])
+
+
+def test_a_vote_of_parsed_answers() -> None:
+    cases = [[FAKE, FAKE, REAL], [FAKE, REAL, UNPARSED], [UNPARSED] * 3, [REAL, UNPARSED, UNPARSED]]
+    way = ablate.majority([analysis(case) for case in cases])
+    assert way.verdicts == [FAKE, UNPARSED, UNPARSED, REAL]
+    assert way.scores == pytest.approx([2 / 3, 0.5, 0.5, 0.0])
+
+
+def test_the_best_selector_is_right_where_any_answer_is() -> None:
+    way = ablate.best_possible([analysis([REAL, FAKE]), analysis([REAL, REAL])], ["fake", "fake"])
+    assert way.verdicts == ["fake", REAL]
+
+
+def test_the_free_answer_is_scored_where_it_first_decides() -> None:
+    way = ablate.free_answer([analysis([FAKE, REAL], opening=0.8), analysis([REAL, FAKE])])
+    assert way.verdicts == [FAKE, REAL] and way.scores == [0.8, 0.3]
+
+
+def test_what_is_taken_away_is_gone_and_the_rest_is_there() -> None:
+    text = "Image description: a nose\nForgery reasoning: seams\nAnalysis result: fake\nForgery type: Face blending"
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    generated = [GeneratedText(text, True, 0.9), GeneratedText("nothing to read", False, None)]
+    asked = ablate.Asked([Request(noise, id="a")], ["fake"], [generated])
+    blind = ablate.without_picture(asked)
+    assert len(blind.requests[0].image.getcolors() or ()) == 1 and blind.texts == asked.texts
+    mute = ablate.without_text(asked)
+    assert "seams" not in mute.texts[0][0].text and "result: fake" in mute.texts[0][0].text
+    assert mute.texts[0][1] == generated[1] and mute.requests == asked.requests
+
+
+def test_a_variant_trained_on_bgr_is_shown_both(tmp_path: Path) -> None:
+    settings = load_yaml(model_folder("ffaa", "tiny") / "model.yaml", FfaaConfig).mids
+    for name, order in (("as_is", "rgb"), ("bgr", "bgr")):
+        changed = type(settings)(**{**vars(settings), "channel_order": order})
+        save_mids(build_mids(changed), tmp_path / name / "mids")
+    found = [
+        (name, mids.settings.channel_order)
+        for name, mids in ablate.trained_variants(ablate.Options(variants=tmp_path, device="cpu"))
+    ]
+    assert found == [("as_is", "rgb"), ("bgr", "bgr"), ("bgr, shown RGB", "rgb")]
