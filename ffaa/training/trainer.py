@@ -141,6 +141,13 @@ class StageTrainer(Trainer):
             leave_out_what_is_frozen(self.accelerator.deepspeed_engine_wrapped.engine)
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def _run_epoch(self, **options: Any) -> None:
+        """transformers would take one step more where it goes on from the state of the last one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**options)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         with whole(self.learning().values()):
             if self.args.should_save:

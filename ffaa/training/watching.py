@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import random
 import shutil
@@ -28,12 +27,11 @@ from ffaa.runtime import atomic_write_text, make_folder
 from ffaa.training.reports import Events, reporters
 from ffaa.training.samples import balanced, report, sheet
 from ffaa.training.state import saving, sync
+from ffaa.training.zero import whole
 from ffaa.types import Analysis
 
 if TYPE_CHECKING:
     from ffaa.training.trainer import StageTrainer
-
-log = logging.getLogger(__name__)
 
 PICTURES = 8
 """Fixed pictures whose answers are kept."""
@@ -42,17 +40,13 @@ VALIDATION_FILE = "validation.json"
 
 
 def watchers(trainer: StageTrainer, run: StageRun, config: StageConfig) -> list[TrainerCallback]:
-    """The callbacks that a stage's options ask for. Under ZeRO-3 the model is not asked, and that is said."""
+    """The callbacks that a stage's options ask for."""
     found: list[TrainerCallback] = []
     events = None
     if "tensorboard" in reporters(config):
         events = Events(config.output / "tensorboard")
         found.append(events)
     if run.watch is None or not run.watch.labels:
-        return found
-    if config.zero_stage() == 3:
-        if config.sample_steps or config.validation_steps:
-            log.warning("no answers and no verdicts are looked at during training: ZeRO-3 keeps no model whole")
         return found
     if config.sample_steps:
         found.append(Samples(trainer, run.watch, config, events))
@@ -78,12 +72,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 class _Asks(TrainerCallback):
-    """Asks the model about pictures, as many at once as it is trained on."""
+    """Asks the model about pictures, as many at once as it is trained on.
+
+    Under ZeRO-3 each layer is put together by all ranks as one comes to it. They all ask as often then; within a block
+    transformers keeps them in step until the longest answer of all ranks has ended.
+    """
 
     def __init__(self, trainer: StageTrainer, watch: Watch, config: StageConfig) -> None:
         self.trainer = trainer
         self.watch = watch
         self.config = config
+        self.in_step = config.zero_stage() == 3
 
     def ask(self, indices: Sequence[int]) -> list[Analysis]:
         """The model's analyses of pictures, in order."""
@@ -103,20 +102,26 @@ class Samples(_Asks):
         self.chosen = balanced(watch.labels, PICTURES, config.seed)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self.config.sample_steps or not state.is_world_process_zero:
+        first = state.is_world_process_zero
+        if state.global_step % self.config.sample_steps or not (first or self.in_step):
             return
-        shown = [self.watch.pictures[i] for i in self.chosen], [self.watch.labels[i] for i in self.chosen]
         analyses = self.ask(self.chosen)
+        if first:
+            self.show(analyses, state.global_step)
+
+    def show(self, analyses: Sequence[Analysis], step: int) -> None:
+        """Writes both files, and both to TensorBoard."""
+        shown = [self.watch.pictures[i] for i in self.chosen], [self.watch.labels[i] for i in self.chosen]
         text, picture = report(*shown, analyses), sheet(*shown, analyses)
         folder = self.config.output / "samples"
         make_folder(folder)
-        atomic_write_text(folder / f"step-{state.global_step}.txt", text)
-        picture.save(folder / f"step-{state.global_step}.png")
+        atomic_write_text(folder / f"step-{step}.txt", text)
+        picture.save(folder / f"step-{step}.png")
         if self.events is not None and self.events.tb_writer is not None:
             writer = self.events.tb_writer
             indented = "\n".join("    " + line for line in text.splitlines())  # so that Markdown leaves it as it is
-            writer.add_text("samples/answers", indented, state.global_step)
-            writer.add_image("samples/pictures", np.asarray(picture), state.global_step, dataformats="HWC")
+            writer.add_text("samples/answers", indented, step)
+            writer.add_image("samples/pictures", np.asarray(picture), step, dataformats="HWC")
 
 
 class Validation(_Asks):
@@ -135,15 +140,18 @@ class Validation(_Asks):
         if state.global_step % self.config.validation_steps and state.global_step < state.max_steps:
             return
         mine = self.chosen[args.process_index :: args.world_size]
-        said = [(index, a.verdict.value, a.score) for index, a in zip(mine, self.ask(mine), strict=True)]
+        most = -(-len(self.chosen) // args.world_size)
+        asked = [*mine, *self.chosen[: most - len(mine)]] if self.in_step else mine
+        said = [(index, a.verdict.value, a.score) for index, a in zip(mine, self.ask(asked), strict=False)]
         figures = self.figures(gather_object(said))
         due = control.should_log
         self.trainer.log(
             {f"eval_verdict_{name}": v for name in ("accuracy", "auc") if (v := figures[name]) is not None}
         )
         control.should_log = due  # which logging takes back, and with it the loss of this very step
-        if state.is_world_process_zero:
-            keep_best(self.run, self.config.output, {"step": state.global_step, **figures})
+        with whole(self.trainer.result):
+            if state.is_world_process_zero:
+                keep_best(self.run, self.config.output, {"step": state.global_step, **figures})
 
     def figures(self, said: Sequence[tuple[int, str, float]]) -> dict[str, float | None]:
         """``accuracy``, ``auc`` (None unless both classes occur) and the number of ``pictures``."""

@@ -47,6 +47,8 @@ class Options:
     """bfloat16 (autocast) or float32."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    count: str | None = None
+    """Instead of measuring: the arithmetic of a step of MIDS of this folder of configs/ffaa/, such as mistral."""
 
 
 @dataclass
@@ -128,6 +130,8 @@ def main() -> int:
     import torch
 
     options = parse(Options, prog="training.py", description=__doc__ or "")
+    if options.count is not None:
+        return count_mids(options.count)
     device = pick_device(options.device)
     peak = matmul_peak(device, pick_dtype(options.dtype, device))
     print(f"{options.size}, {options.dtype} on {device}, {torch.get_num_threads()} threads: ", end="")
@@ -194,7 +198,7 @@ def make_side(config: StageConfig, loss: Callable[[nn.Module, dict[str, Any]], T
     torch.manual_seed(config.seed)
     run = find_stage("ffaa", config.stage).prepare(config)
     device = pick_device(config.device)
-    optimizer = torch.optim.AdamW(freeze(run.model, config.groups))
+    optimizer = torch.optim.AdamW(freeze(run.model, config.groups), fused=True)  # as the Trainer has it
     run.model.to(device).train()
     side = Side(run, optimizer, loss, device, pick_dtype(config.dtype, device))
     model: Any = run.model
@@ -284,6 +288,49 @@ def counted_flops(side: Side, indices: Sequence[int]) -> float:
         loss.backward()
     side.optimizer.zero_grad()
     return float(counter.get_total_flops())
+
+
+def count_mids(name: str) -> int:
+    """A picture's share of a step of stage 2, without weights: both ways, and ours with what the frozen towers gave.
+
+    torch does not count what attention multiplies on a CPU beside its projections, in either way.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ffaa.backbones.shapes import shape_of
+    from ffaa.config import model_folder
+    from ffaa.methods.ffaa.mids import build_mids
+    from ffaa.methods.ffaa.method import FfaaConfig
+
+    config = load_yaml(CONFIGS / "ffaa" / name / "mids.yaml", StageConfig)
+    settings = load_yaml(model_folder("ffaa", name) / "model.yaml", FfaaConfig).mids
+    shapes = {"vision": shape_of(settings.vision, "vision"), "text": shape_of(settings.text, "text")}
+    model = build_mids(replace(settings, **shapes), device="meta").train()
+    length = int(config.assume.mean_text)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
+        pixels = torch.zeros(1, 3, settings.image_size, settings.image_size)
+        ids = torch.zeros(1, settings.num_answers, length, dtype=torch.long)
+        batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        batch["labels"] = torch.zeros(ids.shape[:2], dtype=torch.long)
+        text = torch.zeros(settings.num_answers, length, settings.hidden_dim)
+        tower = (len(model.frozen_layers), (settings.image_size // model.image_encoder.config.patch_size) ** 2 + 1)
+        frozen = torch.zeros(1, *tower, model.image_encoder.config.hidden_size)
+        ways = {
+            "plain": lambda: _plain_mids(model, batch),
+            "ours, pictures augmented": lambda: model(**batch, text=text).loss,
+            "ours, towers' outputs kept": lambda: model(**batch, frozen=frozen, text=text).loss,
+        }
+        print(f"MIDS of {name}: a picture with {settings.num_answers} answers of {length} tokens, counted")
+        counted = {}
+        for way, loss in ways.items():
+            with FlopCounterMode(display=False) as counter:
+                loss().backward()
+            counted[way] = counter.get_total_flops()
+            print(f"{way:<28} {counted[way] / 1e12:7.3f} TFLOP  {counted['plain'] / counted[way]:5.2f}")
+    return EXIT_DONE
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:

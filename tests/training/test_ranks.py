@@ -101,13 +101,33 @@ def config(data: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("way", ["ddp", "zero2", "zero3"])
 def test_killed_and_gone_on_with_it_ends_as_if_unbroken(way: str, config: Path, tmp_path: Path) -> None:
     """One rank dies, then all of them, then the first one while it writes a state."""
-    whole = finished(way, tmp_path / "whole", config=config)
+    flags = ["--group_by_length", "1"] if way == "ddp" else []
+    whole = finished(way, tmp_path / "whole", *flags, config=config)
     broken = tmp_path / "broken"
     for kill, state in (("step:3:1", 2), ("step:3:all", 2), (f"{'publish' if way == 'ddp' else 'seal'}:4:0", 2)):
-        assert launch(way, broken, config=config, kill=kill).returncode != 0
+        assert launch(way, broken, *flags, config=config, kill=kill).returncode != 0
         found = last_whole_state(broken / "checkpoints")
         assert found is not None and found[0].name == f"checkpoint-{state}"
-    assert_same_end(whole, finished(way, broken, config=config))
+    assert_same_end(whole, finished(way, broken, *flags, config=config))
+
+
+def test_the_language_model_is_trained_by_two_as_by_one(data: Path, config: Path, tmp_path: Path) -> None:
+    """Where answers are of one length: each rank averages over its own tokens. Without dropout, which ranks draw."""
+    records = (data / "records.jsonl").read_text()
+    (data / "records.jsonl").write_text(
+        records.replace(": Signs of", ": Many signs of").replace(": No signs of", ": None of it is")
+    )
+    lengths = {len(json.loads(line)["conversations"][1]["value"]) for line in (data / "records.jsonl").open()}
+    assert len(lengths) == 1
+    (tmp_path / "model").mkdir()
+    model = (PROJECT_ROOT / "configs" / "ffaa" / "tiny" / "model.yaml").read_text()
+    (tmp_path / "model" / "model.yaml").write_text(model.replace("dropout: 0.05", "dropout: 0.0"))
+    flags = ["--model", str(tmp_path / "model")]
+    one = finished("one", tmp_path / "one", *flags, "--batch_size", "4", config=config)
+    for way in ("ddp", "zero2", "zero3"):
+        kept = ["--feature_cache", str(tmp_path / "features")] if way == "zero3" else []
+        two = finished(way, tmp_path / way, *flags, *kept, config=config)
+        assert losses(two) == pytest.approx(losses(one), abs=1e-4)
 
 
 def test_the_judge_is_trained_by_two_as_by_one(config: Path, tmp_path: Path) -> None:

@@ -197,6 +197,21 @@ def test_a_finished_training_is_not_trained_anew(data: Path, tmp_path: Path, cap
     assert [e["loss"] for e in again if "loss" in e] == [e["loss"] for e in steps if "loss" in e]
 
 
+def test_from_the_state_of_the_last_step_no_step_is_taken(data: Path, tmp_path: Path) -> None:
+    """Killed once that state was written, in the middle of an epoch, and before its result was."""
+    config = mllm_config(data, tmp_path / "out", max_steps=3)
+    output = train(find_stage("ffaa", "mllm"), config)
+    result = output / "mllm" / "adapter_model.safetensors"
+    before, log = result.read_bytes(), json.loads((output / "manifest.json").read_text())["log"]
+    result.unlink()
+    train(find_stage("ffaa", "mllm"), config)
+    again = json.loads((output / "manifest.json").read_text())["log"]
+    assert result.read_bytes() == before
+    assert [(entry["step"], entry.get("loss")) for entry in again] == [(one["step"], one.get("loss")) for one in log]
+    found = last_whole_state(output / "checkpoints")
+    assert found is not None and found[0].name == "checkpoint-3"
+
+
 def test_without_resume_a_folder_with_a_state_is_refused(data: Path, tmp_path: Path) -> None:
     stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=2)
     train(stage, replace(config, resume=False))

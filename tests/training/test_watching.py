@@ -17,6 +17,7 @@ from ffaa.config import dump_yaml, parse
 from ffaa.methods import find_stage
 from ffaa.methods.base import StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
+from ffaa.runtime import PROJECT_ROOT
 from ffaa.training.samples import balanced
 from ffaa.training.trainer import StageTrainer, train, training_arguments
 from ffaa.training.watching import keep_best, places, read_best, recover, undisturbed
@@ -122,6 +123,31 @@ def test_two_ranks_look_at_each_picture_once_and_one_draws_the_bar(data: Path, t
     one, two = read_best(tmp_path / "one"), read_best(tmp_path / "two")
     assert one is not None and two is not None and two["pictures"] == 7
     assert two == pytest.approx(one, abs=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["mllm", pytest.param("mids", marks=pytest.mark.slow)])
+def test_under_deepspeed_answers_and_verdicts_are_those_of_a_whole_model(
+    stage: str, data: Path, tmp_path: Path
+) -> None:
+    """Seven pictures on two ranks: under ZeRO-3 both must still come to each layer as often as the other."""
+    config = stage_config(stage, data, tmp_path / "out", max_steps=4, batch_size=2, validation_samples=7)
+    dump_yaml(config, tmp_path / "stage.yaml")
+    for way in ("zero2", "zero3"):
+        settings = json.loads((PROJECT_ROOT / "configs" / "deepspeed" / f"{way}.json").read_text())
+        if way == "zero3":
+            settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        (tmp_path / f"{way}.json").write_text(json.dumps(settings))
+    blind = ["--sample_steps", "0", "--validation_steps", "0"]
+    for name, way, flags in (("whole", "zero2", []), ("cut", "zero3", []), ("blind", "zero3", blind)):
+        done = launch(way, tmp_path / name, *flags, config=tmp_path / "stage.yaml")
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert same_weights(stage, tmp_path / "blind", tmp_path / "cut")
+    for step in (2, 4):
+        whole, cut = ((tmp_path / way / "samples" / f"step-{step}.txt").read_text() for way in ("whole", "cut"))
+        assert cut.count("truth: ") == 8 and cut == whole
+    found, expected = read_best(tmp_path / "cut"), read_best(tmp_path / "whole")
+    assert found is not None and expected is not None and found["pictures"] == 7
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_best_result_is_replaced_whole_by_a_better_one_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -31,6 +32,25 @@ class Attention(nn.Module):
         split = self.split
         return self.attend(split(self.query(query)), split(self.key(context)), split(self.value(context)), mask)
 
+    def attend_once(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One query (1, D) for all of (B, N, D) -> (B, 1, D); as ``forward``, multiplied in another order.
+
+        q (W x + b) = (q W) x + q b, and the values of a weighted mean are the weighted mean's: with one query the
+        projections of keys and values are of ``heads`` vectors a row instead of N.
+        """
+        size = context.shape[-1] // self.heads
+        split_query = self.query(query).view(self.heads, 1, size) / math.sqrt(size)
+        reading = (split_query @ self.key.weight.view(self.heads, size, -1)).squeeze(1)
+        # The same for all positions, so that softmax drops it: kept for a gradient (zero) as every parameter has one.
+        bias = (split_query.squeeze(1) * self.key.bias.view(self.heads, size)).sum(-1)
+        scores = context @ reading.to(context.dtype).transpose(0, 1) + bias
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None], -math.inf)
+        shares = scores.float().softmax(dim=1).to(context.dtype)
+        means = (shares.transpose(1, 2) @ context).transpose(0, 1)
+        values = (means @ self.value.weight.view(self.heads, size, -1).transpose(1, 2)).transpose(0, 1)
+        return cast(Tensor, self.out((values + self.value.bias.view(self.heads, size)).flatten(1)[:, None]))
+
 
 class CrossBlock(nn.Module):
     """LayerNorm(attention(query, context)): no residual, no feed-forward, as published."""
@@ -53,6 +73,10 @@ class CrossBlock(nn.Module):
         projected = attention.split(attention.query(query)).repeat_interleave(repeats, dim=0)
         keys, values = attention.split(attention.key(context)), attention.split(attention.value(context))
         return cast(Tensor, self.norm(attention.attend(projected, keys, values, mask)))
+
+    def pool(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As ``forward`` with one query (1, D) for all rows of (B, N, D) -> (B, 1, D)."""
+        return cast(Tensor, self.norm(self.attention.attend_once(query, context, mask)))
 
 
 class SelfBlock(nn.Module):
@@ -100,16 +124,14 @@ class VisionStream(nn.Module):
 
     def forward(self, vision: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
         """(B, 1 + patches, vision width), (B * A, L, D), (B * A, L) -> (B * A, 3, D)."""
-        batch, rows = vision.shape[0], text.shape[0]
-        answers = rows // batch
+        batch = vision.shape[0]
+        answers = text.shape[0] // batch
         image = self.projector(self.norm(self.instance_norm(vision)))
         class_token = self.class_projector(image[:, 0]).repeat_interleave(answers, dim=0)
         # All answers of a picture are one long query: its keys and values are projected once and never copied.
         queries = text.reshape(batch, answers * text.shape[1], -1)
         text_states = self.text_reads_image(queries, image).reshape(text.shape)
         image_states = self.image_reads_text.read_repeated(image, text, mask, answers)
-        text_query = self.text_query.to(text_states.dtype).expand(rows, 1, -1)
-        image_query = self.image_query.to(image_states.dtype).expand(rows, 1, -1)
-        text_vector = self.text_pool(text_query, text_states, mask)
-        image_vector = self.image_pool(image_query, image_states)
+        text_vector = self.text_pool.pool(self.text_query, text_states, mask)
+        image_vector = self.image_pool.pool(self.image_query, image_states)
         return torch.cat([class_token[:, None], text_vector, image_vector], dim=1)
