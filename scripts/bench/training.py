@@ -301,8 +301,8 @@ def count_mids(name: str) -> int:
 
     from ffaa.backbones.shapes import shape_of
     from ffaa.config import model_folder
-    from ffaa.methods.ffaa.mids import build_mids
     from ffaa.methods.ffaa.method import FfaaConfig
+    from ffaa.methods.ffaa.mids import build_mids
 
     config = load_yaml(CONFIGS / "ffaa" / name / "mids.yaml", StageConfig)
     settings = load_yaml(model_folder("ffaa", name) / "model.yaml", FfaaConfig).mids
