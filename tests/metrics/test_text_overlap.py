@@ -66,6 +66,15 @@ def test_cider_by_hand() -> None:
     assert cider(["a"], [["a"]]) is cider([], []) is None
 
 
+@pytest.mark.parametrize(
+    ("seed", "expected"), [(0, 0.3363285227549274), (1, 0.3629270128030692), (2, 0.3574345226313797)]
+)
+def test_cider_is_what_pycocoevalcap_1_2_gives(seed: int, expected: float) -> None:
+    """Its scorer of the same words, two references a picture."""
+    references = [list(pair) for pair in zip(texts(40, seed + 50), texts(40, seed + 90), strict=True)]
+    assert cider(texts(40, seed), references) == pytest.approx(expected)
+
+
 def test_cider_of_several_references_is_their_mean() -> None:
     references = [["a b c d", "x y z w"], ["e f g h"]]
     assert cider(["a b c d", ""], references) == pytest.approx(10.0 / 2 / 2)
