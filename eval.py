@@ -18,7 +18,7 @@ def report(results: Sequence[Result]) -> int:
     console = make_console()
     families: dict[str, dict[str, dict[str, Any]]] = {}
     for result in results:
-        console.print(decisions_table(result.benchmark, result.summary, result.method))
+        console.print(decisions_table(result.title, result.summary, result.method))
         for line in group_lines(result.summary):
             console.print(line, markup=False)
         console.print(f"saved in {result.folder}\n", markup=False, soft_wrap=True)

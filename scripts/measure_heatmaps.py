@@ -29,6 +29,7 @@ from ffaa.data.images import inside, open_image, open_mask
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.forgery import Kind
 from ffaa.forge.regions import face_mask
+from ffaa.metrics.calibration import sigmoid
 from ffaa.metrics.localisation import (
     Square,
     centre_gaussian,
@@ -37,6 +38,7 @@ from ffaa.metrics.localisation import (
     mean_of,
     paired_difference,
 )
+from ffaa.reporting.deletion import blurred, deletion_insertion
 from ffaa.reporting.tables import make_console
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, seed_everything, to_plain
 from ffaa.types import InputError, Request, Verdict
@@ -57,6 +59,7 @@ MOVES = {"score": ("P(fake) moved, points", 100), "logit": ("logit fell", 1), "p
 """What a blurred square does, and what it is multiplied by to be shown: |change| of P(fake); how far the logit falls
 that the map explains, less than nothing where it rises; mean |change| of the square's own pixels."""
 FAKE = "called fake"
+AREAS = ("deletion_area", "insertion_area")
 SAME_LOGIT = 0.01
 """Largest difference of the explained logit and the decision's: one answer alone, or padded among others."""
 
@@ -87,14 +90,18 @@ class Options:
     """Share of the picture that a blurred square takes; a face's oval, a fifth to a third of it, must hold two."""
     blur: float = 0.04
     """Standard deviation of the blur, as a share of the picture's shorter side."""
+    curve_steps: int = 0
+    """Steps of deletion and insertion curves of every map; 0: none. Each takes two judgements a step and map."""
     out: Path | None = None
     """File for all figures and every picture's; by default results/heatmaps/<benchmark>.json."""
 
     def __post_init__(self) -> None:
         if self.limit == 0 or self.limit < -1:
             raise InputError(f"limit must be at least 1, or -1 for all, got {self.limit}")
-        if self.block_size < 1:
-            raise InputError(f"block_size must be at least 1, got {self.block_size}")
+        if self.block_size < 1 or self.curve_steps < 0:
+            raise InputError(
+                f"block_size must be at least 1 and curve_steps 0, got {self.block_size, self.curve_steps}"
+            )
         if not (0 < self.region <= 0.25 and 0 < self.blur <= 1):
             raise InputError(f"region is above 0, at most 0.25, blur at most 1; got {self.region} and {self.blur}")
 
@@ -184,14 +191,6 @@ def face_oval(locator: FaceLocator, image: Image.Image) -> np.ndarray:
     return face_mask(points, *pixels.shape[:2]) > 0
 
 
-def blurred(image: Image.Image, square: Square, blur: float) -> Image.Image:
-    """The picture with one square blurred, its surroundings flowing in; ``blur`` is a share of the shorter side."""
-    pixels = np.array(image)
-    smooth = np.asarray(cv2.GaussianBlur(pixels, (0, 0), blur * min(image.size)))
-    pixels[square.pixels] = smooth[square.pixels]
-    return Image.fromarray(pixels)
-
-
 class Meter:
     """Measures pictures by the method that the options name."""
 
@@ -230,6 +229,7 @@ class Meter:
         oval = face_oval(self.locator, request.image)
         others = {"picture": np.ones(mask.shape), "centre": centre_gaussian(mask.shape), "face": oval.astype(float)}
         squares = {layer: deletion_squares(heat, oval, self.options.region) for layer, heat in maps.items()}
+        drawn = {**maps, "centre": others["centre"], "face": others["face"]}
         return {
             "id": request.id,
             "region": line["regions"][0],
@@ -240,7 +240,20 @@ class Meter:
             "mask_share": float(mask.mean()),
             "maps": {name: localisation(heat, mask) for name, heat in {**maps, **others}.items()},
             "deletion": {layer: self._deletion(request, texts, analysis, of) for layer, of in squares.items() if of},
+            "curves": self._curves(request, texts, analysis, drawn) if self.options.curve_steps else {},
         }
+
+    def _curves(
+        self, request: Request, texts: Sequence[GeneratedText], before: Analysis, maps: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, Any]]:
+        """Deletion and insertion by each map, of the probability that the chosen answer is right."""
+
+        def judge(images: Sequence[Image.Image]) -> list[float]:
+            judged = self.method.judge([Request(image, request.id) for image in images], [texts] * len(images))
+            return [sigmoid(deciding_logit(before, chosen_row(one, before.chosen))) for one in judged]
+
+        steps, blur = self.options.curve_steps, self.options.blur
+        return deletion_insertion(request.image, maps, judge, steps=steps, blur=blur)
 
     def _deletion(
         self,
@@ -286,8 +299,12 @@ def figures(pictures: Sequence[Line], layers: Sequence[str], seed: int) -> dict[
             "hot_less_middle": paired_difference(hot, middle, seed=seed),
         }
 
+    def area(name: str, key: str) -> list[float | None]:
+        return [picture.get("curves", {}).get(name, {}).get(key) for picture in pictures]
+
     return {
         "n": len(pictures),
+        "curves": {name: {key: mean_of(area(name, key)) for key in AREAS} for name in (*layers, "centre", "face")},
         "maps": {name: {key: mean_of(placed(name, key)) for key in FIGURES} for name in (*layers, *BASELINES)},
         "differences": {layer: {name: placed_less(layer, name) for name in BASELINES} for layer in layers},
         "deletion": {layer: {key: moves(layer, key) for key in MOVES} for layer in layers},
@@ -348,6 +365,10 @@ def report(name: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
         if group in ("all", FAKE) and found["n"]:
             console.print(localisation_table(title, found))
             console.print(deletion_table(f"{name}, {group}: one square blurred", found))
+            for key, areas in found["curves"].items():
+                deletion, insertion = (number(areas[area], 1) for area in AREAS)
+                if insertion != "-":
+                    console.print(f"area under deletion {deletion}, insertion {insertion}: {BASELINES.get(key, key)}")
             console.print()
     for group, found in groups.items():
         if group not in ("all", FAKE):

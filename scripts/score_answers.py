@@ -1,7 +1,8 @@
 """Hold what answers claim against what is known of the pictures: facts, kind, the edited part; and what hypotheses do.
 
-Works on a result folder of a benchmark that ``build_benchmarks.py`` made, without a model. Prints tables and writes
-``explanation.json`` into the result folder.
+Works on a result folder without a model. For a benchmark that ``build_benchmarks.py`` made, answers are held against
+its facts and against its truthful answers; for any other one against ``--references``, where they are given. Prints
+tables and writes ``explanation.json`` into the result folder.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.random import default_rng
 from rich.table import Table
 
-from ffaa.config import CONFIGS, load_yaml, parse
-from ffaa.data.benchmark import load_benchmark
+from ffaa.config import CONFIGS, Switch, load_yaml, parse
+from ffaa.data.benchmark import Benchmark, load_benchmark
+from ffaa.dialogue.answers import parse as read_answer
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import PREDICTIONS, read_config
 from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
-from ffaa.forge.dataset import read_pictures
-from ffaa.forge.explain import Wording
+from ffaa.forge.dataset import PICTURES, read_pictures
+from ffaa.forge.explain import Wording, explain_line
 from ffaa.metrics.detection import share
-from ffaa.metrics.explanation import claim_accuracy, hypothesis_effect, naming, opening_bias, variety
+from ffaa.metrics.explanation import claim_accuracy, completeness, hypothesis_effect, naming, opening_bias, variety
+from ffaa.metrics.text_overlap import METRICS, Metric, overlap
 from ffaa.reporting.tables import make_console
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door
 from ffaa.types import InputError
@@ -36,19 +40,76 @@ class Options:
     """Result folders (results/<benchmark>/<run>), separated by commas."""
     benchmark_root: Path = PROJECT_ROOT / "benchmark"
     """Folder of the benchmarks."""
+    references: Path | None = None
+    """JSON file that maps pictures to a reference answer, or to a list of several, for text metrics."""
+    similarity: Switch = False
+    """Also measure how alike in meaning answers and references are, by MiniLM; loads torch."""
     show: int = 0
     """Print so many of the chosen answers with what is wrong in them, as a Markdown table."""
     wording: Path = CONFIGS / "forge" / "wording.yaml"
     """Terciles by which answers are worded."""
 
 
+def read_references(file: Path) -> dict[str, list[str]]:
+    """Picture -> reference answers.
+
+    Raises:
+        InputError: the file cannot be read, or is no such mapping.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not a JSON file: {error}") from error
+    texts = {key: [of] if isinstance(of, str) else of for key, of in found.items()} if isinstance(found, dict) else {}
+    sound = all(isinstance(of, list) and of and all(isinstance(text, str) for text in of) for of in texts.values())
+    if not texts or not sound:
+        raise InputError(f"{file}: pictures with a reference text, or a list of them, expected")
+    return texts
+
+
+def done_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of pictures that were answered."""
+    return [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
+
+
+def said(text: str) -> str:
+    """Description and reasoning of an answer, without the verdict; all of a text that has neither."""
+    answer = read_answer(text)
+    return " ".join(filter(None, (answer.description, answer.reasoning))) or text
+
+
+def form(lines: Sequence[Mapping[str, Any]], references: Mapping[str, Sequence[str]], similar: bool) -> dict[str, Any]:
+    """What can be said of any result's answers: their form, what hypotheses do, what they share with references."""
+    of_kind = {
+        "free": [line["answers"][0] for line in lines],
+        "chosen": [line["answers"][line["chosen"]] for line in lines],
+    }
+    metrics: dict[str, Metric] = dict(METRICS)
+    if similar:
+        from ffaa.backbones.sentence_similarity import SentenceSimilarity
+
+        metrics["similarity"] = SentenceSimilarity()
+    known = [at for at, line in enumerate(lines) if line["id"] in references]
+    true = [[said(text) for text in references[lines[at]["id"]]] for at in known]
+    return {
+        "form": {name: completeness(answers) for name, answers in of_kind.items()},
+        "text": {
+            name: overlap([said(answers[at]["text"]) for at in known], true, metrics)
+            for name, answers in of_kind.items()
+            if known
+        },
+        "hypotheses": hypothesis_effect(lines),
+        "opening_bias": opening_bias(lines),
+    }
+
+
 def explanation(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording: Wording) -> dict[str, Any]:
-    """All figures of a result, for the free answers and for the chosen ones.
+    """How true the free answers and the chosen ones are.
 
     Raises:
         InputError: the result holds a picture that the benchmark does not.
     """
-    lines = [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
+    lines = done_lines(folder)
     unknown = next((line["id"] for line in lines if line["id"] not in pictures), None)
     if unknown:
         raise InputError(f"{folder} holds a picture {unknown!r} of which the benchmark knows no facts")
@@ -57,18 +118,13 @@ def explanation(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording
         "free": [line["answers"][0]["text"] for line in lines],
         "chosen": [line["answers"][line["chosen"]]["text"] for line in lines],
     }
-    return {
-        "answers": {name: _figures(answers, true) for name, answers in texts.items()},
-        "hypotheses": hypothesis_effect(lines),
-        "opening_bias": opening_bias(lines),
-    }
+    return {"answers": {name: _figures(answers, true) for name, answers in texts.items()}}
 
 
 def judged(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording: Wording, number: int) -> list[str]:
     """Rows of a Markdown table: the truth, the chosen answer's reasoning, and what of the answer is false."""
     rows = ["| picture | truth | answer's reasoning | judgement |", "|---|---|---|---|"]
-    lines = [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
-    for line in lines[:number]:
+    for line in done_lines(folder)[:number]:
         answer, picture = line["answers"][line["chosen"]], pictures[line["id"]]
         claim, truth = read_claims(answer["text"]), true_claims(picture, wording)
         wrong = [f"{slot}: {claim[slot]} for {truth[slot]}" for slot in truth if claim[slot] != truth[slot]]
@@ -138,6 +194,32 @@ def _add_regions(shown: Table, free: Mapping[str, Any], chosen: Mapping[str, Any
         shown.add_row(f"  {part}", _cell(free["by_part"][part]), _cell(chosen["by_part"][part]), "")
 
 
+def text_table(benchmark: str, figures: Mapping[str, Any]) -> Table:
+    """What answers share with references, beside a constant answer and the answers of other pictures."""
+    free, chosen = figures["text"]["free"], figures["text"]["chosen"]
+    shown = Table(
+        "metric", "free answer", "constant", "shuffled", "chosen answer", title=f"{benchmark}: {free['n']} references"
+    )
+    for name, scores in free["scores"].items():
+        ways = (scores["value"], scores["constant"], scores["shuffled"], chosen["scores"][name]["value"])
+        shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in ways))
+    return shown
+
+
+def form_notes(figures: Mapping[str, Any]) -> list[str]:
+    """How whole the answers are, what hypotheses do to them, and which metrics were left out, a line each."""
+    form_of, effect = figures["form"]["free"], figures["hypotheses"]
+    fields = ", ".join(f"{name} {_percent(part['accuracy'])}" for name, part in form_of["fields"].items())
+    lines = [
+        f"free answers with all fields: {_cell(form_of['complete'])} ({fields})",
+        f"unparsed {_cell(form_of['unparsed'])}, cut at the token limit {_cell(form_of['truncated'])}",
+        f"presuming fake turns a free real: {_cell(effect['to_fake'])}; presuming real turns a free fake: "
+        f"{_cell(effect['to_real'])}",
+    ]
+    skipped = figures["text"].get("free", {}).get("skipped", {})
+    return lines + [f"{name} left out: {reason}" for name, reason in skipped.items()]
+
+
 def notes(figures: Mapping[str, Any]) -> list[str]:
     """What hypotheses do, and how different the answers are, a line each."""
     effect, free = figures["hypotheses"], figures["answers"]["free"]
@@ -163,26 +245,42 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def score(folder: Path, name: str, benchmark: Benchmark, options: Options, wording: Wording) -> None:
+    """Score one result, print its tables and write its figures."""
+    console = make_console()
+    built = (benchmark.root / PICTURES).is_file()
+    pictures = {Path(picture["image"]).name: picture for picture in read_pictures(benchmark.root)} if built else {}
+    facts = explanation(folder, pictures, wording) if built else {}
+    references: Mapping[str, Sequence[str]] = {
+        key: [explain_line(picture, wording, default_rng(0))] for key, picture in pictures.items()
+    }
+    if options.references:
+        references = read_references(options.references)
+    figures = {**facts, **form(done_lines(folder), references, options.similarity)}
+    if facts:
+        console.print(table(name, figures))
+    if figures["text"]:
+        console.print(text_table(name, figures))
+    for line in [*(notes(figures) if facts else []), *form_notes(figures)]:
+        console.print(line, markup=False)
+    for row in judged(folder, pictures, wording, options.show) if facts and options.show > 0 else ():
+        print(row)
+    atomic_write_text(folder / "explanation.json", json.dumps(figures, indent=2) + "\n")
+
+
 def main() -> int:
     options = parse(Options, prog="score_answers.py", description=__doc__ or "")
     folders = [Path(name.strip()) for name in options.results.split(",") if name.strip()]
     if not folders:
         raise InputError("no result given: use --results results/<benchmark>/<run>")
-    wording, console = load_yaml(options.wording, Wording), make_console()
+    wording = load_yaml(options.wording, Wording)
     for folder in folders:
         facts = read_config(folder)
         name = str(facts.get("benchmark", ""))
         benchmark = load_benchmark(name, options.benchmark_root)
         if facts.get("data") not in (None, data_fingerprint(select(benchmark, int(facts.get("limit", -1))))):
             raise InputError(f"{folder} was made on another {name} than the one in {benchmark.root}")
-        pictures = {Path(picture["image"]).name: picture for picture in read_pictures(benchmark.root)}
-        figures = explanation(folder, pictures, wording)
-        console.print(table(name, figures))
-        for line in notes(figures):
-            console.print(line, markup=False)
-        for row in judged(folder, pictures, wording, options.show) if options.show > 0 else ():
-            print(row)
-        atomic_write_text(folder / "explanation.json", json.dumps(figures, indent=2) + "\n")
+        score(folder, name, benchmark, options, wording)
     return EXIT_DONE
 
 

@@ -236,3 +236,76 @@ def test_the_language_model_alone(roots: list[str], tmp_path: Path, capsys: pyte
 def test_an_unknown_language_model(roots: list[str]) -> None:
     with pytest.raises(InputError, match="unknown model 'llava-mistral-7c'.*mistral"):
         eval_llava.main(["--benchmark=toy_two", "--model_name=llava-mistral-7c", *roots])
+
+
+def test_degraded_pictures_are_other_pictures(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--benchmark=toy_two", *TINY, *roots]
+    assert eval_door.main([*arguments, "--run=mine"]) == EXIT_DONE
+    assert eval_door.main([*arguments, "--degrade=noise@5", "--run=noisy"]) == EXIT_DONE
+    assert "toy_two under noise:0.05: 4 pictures" in capsys.readouterr().out
+    clean, noisy = (tmp_path / "results" / "toy_two" / name for name in ("mine", "noisy"))
+    assert "degrade: noise:0.05\n" in (noisy / "config.yaml").read_text()
+    assert "degrade" not in (clean / "config.yaml").read_text()
+    # Kept answers are those of the pixels, so none was taken from the clean pictures: logits see them too.
+    assert [line["logits"] for line in predictions(clean)] != [line["logits"] for line in predictions(noisy)]
+    # The same corruption spelled otherwise goes on; another, or none, is refused.
+    assert eval_door.main([*arguments, "--degrade=noise:0.05", "--run=noisy"]) == EXIT_DONE
+    with pytest.raises(InputError, match=r"made with degrade = noise:0.05, not jpeg:50"):
+        eval_door.main([*arguments, "--degrade=jpeg:50", "--run=noisy"])
+    with pytest.raises(InputError, match=r"made with degrade = noise:0.05, not nothing"):
+        eval_door.main([*arguments, "--run=noisy"])
+    capsys.readouterr()
+    assert eval_door.main(["--score_only", str(noisy)]) == EXIT_DONE
+    assert "toy_two under noise:0.05" in capsys.readouterr().out
+
+
+def test_scoring_again_with_groups_and_a_validated_threshold(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("toy_one", "toy_two"):
+        assert eval_door.main([f"--benchmark={name}", *TINY, *roots, "--run=mine"]) == EXIT_DONE
+    test, validation = (tmp_path / "results" / name / "mine" for name in ("toy_one", "toy_two"))
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({line["id"]: f"{line['label']}-{i // 4}" for i, line in enumerate(predictions(test))}))
+    again = ["--score_only", str(test), f"--groups={groups}", f"--threshold_from={validation}"]
+    capsys.readouterr()
+    assert eval_door.main(again) == EXIT_DONE
+    out = capsys.readouterr().out
+    assert "intervals by 4 groups" in out and ", validated" in out and "videos by the mean" in out
+    summary = json.loads((test / "summary.json").read_text())
+    assert summary["groups"]["videos"]["trimmed_mean"]["n"] == 4 and summary["decisions"]["validated"]["n"] == 6
+    groups.write_text('{"elsewhere.png": "a"}')
+    with pytest.raises(InputError, match="no picture 'elsewhere.png'"):
+        eval_door.main(again)
+    with pytest.raises(InputError, match="are for --score_only"):
+        eval_door.main(["--benchmark=toy_one", f"--groups={groups}", *TINY, *roots])
+    with pytest.raises(InputError, match="no such result folder: nowhere"):
+        eval_door.main(["--score_only", str(test), "--threshold_from=nowhere"])
+
+
+def test_a_benchmarks_groups_are_written_into_the_lines(roots: list[str], tmp_path: Path) -> None:
+    arguments = ["--benchmark=toy_two", *TINY, *roots, "--run=mine"]
+    (tmp_path / "benchmark" / "toy_two" / "groups.json").write_text('{"000.png": "anna", "001.png": "anna"}')
+    assert eval_door.main(arguments) == EXIT_DONE
+    lines = predictions(tmp_path / "results" / "toy_two" / "mine")
+    assert [line.get("group") for line in lines] == ["anna", "anna", None, None]
+    (tmp_path / "benchmark" / "toy_two" / "groups.json").unlink()
+    with pytest.raises(InputError, match=r"mine was made with groups = "):
+        eval_door.main(arguments)
+
+
+def test_scoring_again_needs_no_torch(roots: list[str], tmp_path: Path) -> None:
+    assert eval_door.main(["--benchmark=toy_one", *TINY, *roots, "--run=mine"]) == EXIT_DONE
+    folder = tmp_path / "results" / "toy_one" / "mine"
+    wanted = (folder / "summary.json").read_text()
+    (folder / "summary.json").unlink()
+    code = (
+        "import sys, eval\n"
+        f"assert eval.main(['--score_only', {str(folder)!r}]) == 0\n"
+        "print(sorted({'torch', 'transformers', 'cv2', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n") and (folder / "summary.json").read_text() == wanted

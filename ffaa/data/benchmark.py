@@ -2,14 +2,17 @@
 
 The JSON file maps each picture's name to ``"real"`` or ``"fake"``, or to ``["real" | "fake", "<forgery type>"]``; which
 of the two is told by the values themselves. No code is needed to add a benchmark.
+
+Where pictures belong together, because they show one person or are frames of one video, an optional ``groups.json``
+beside it maps pictures' names to the name of their group; pictures that it leaves out stand alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,6 +21,7 @@ from ffaa.runtime import PROJECT_ROOT, atomic_write_text, closest
 from ffaa.types import InputError
 
 LABELS = ("real", "fake")
+GROUPS_FILE = "groups.json"
 
 ALIASES = {"ma": "multiattack", "multiattack": "ma"}
 """The Multi-attack set is called by either name in the published code and instructions."""
@@ -25,12 +29,16 @@ ALIASES = {"ma": "multiattack", "multiattack": "ma"}
 
 @dataclass(frozen=True)
 class Item:
-    """One picture. ``id`` is its key in the file; ``forgery_type`` is None for real ones and where none is given."""
+    """One picture. ``id`` is its key in the file; ``forgery_type`` is None for real ones and where none is given.
+
+    ``group`` is the person or video that it belongs to, None where none is given.
+    """
 
     id: str
     path: Path
     label: str
     forgery_type: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ def load_benchmark(name: str, root: Path = PROJECT_ROOT / "benchmark") -> Benchm
     """Read and check a benchmark by its name in ``root``, or by the path of its folder.
 
     Raises `InputError` for an unknown name (with the closest ones), a JSON file that is not such a mapping, is empty,
-    names a picture twice or mixes the two forms, and for a picture that is missing or outside ``imgs/``.
+    names a picture twice or mixes the two forms, for a picture that is missing or outside ``imgs/``, and for a
+    ``groups.json`` that is no mapping of its pictures to texts.
     """
     folder = _folder(name, root)
     file = _json_file(folder)
@@ -67,11 +76,32 @@ def load_benchmark(name: str, root: Path = PROJECT_ROOT / "benchmark") -> Benchm
     has_types = isinstance(next(iter(labels.values())), list)
     items = tuple(_item(key, value, images, has_types, file) for key, value in labels.items())
     _refuse_other_spellings(items, file)
+    if (folder / GROUPS_FILE).is_file():
+        groups = read_groups(folder / GROUPS_FILE, {item.id for item in items})
+        items = tuple(replace(item, group=groups.get(item.id)) for item in items)
     return Benchmark(folder.name, folder, items, has_types)
 
 
-def write_benchmark(folder: Path, labels: Mapping[str, str | tuple[str, str | None]]) -> Benchmark:
+def read_groups(file: Path, pictures: Collection[str]) -> dict[str, str]:
+    """Picture -> group (person or video) of a ``groups.json``.
+
+    Raises `InputError` where it is no such mapping, or names a picture that is not one of ``pictures``.
+    """
+    groups = _read_labels(file)
+    for key, group in groups.items():
+        if not isinstance(group, str) or not group.strip() or "\0" in group:
+            raise InputError(f"{file}: {key!r}: the group must be a text, got {group!r}")
+        if key not in pictures:
+            raise InputError(f"{file}: there is no picture {key!r}")
+    return groups
+
+
+def write_benchmark(
+    folder: Path, labels: Mapping[str, str | tuple[str, str | None]], groups: Mapping[str, str] | None = None
+) -> Benchmark:
     """Write ``<folder>/<folder's name>.json`` for the pictures already in ``<folder>/imgs/``, and read it back.
+
+    With ``groups``, picture -> person or video, also ``groups.json``; without, one that is there is removed.
 
     Labels as in `Item`: ``"real"``, or ``("fake", "Identity swap")`` and ``("real", None)``, written as "None" like
     the published answers do. Raises `InputError` as `load_benchmark` does; then nothing has been written.
@@ -86,6 +116,11 @@ def write_benchmark(folder: Path, labels: Mapping[str, str | tuple[str, str | No
     has_types = isinstance(next(iter(plain.values())), list)
     items = tuple(_item(key, value, folder / "imgs", has_types, file) for key, value in plain.items())
     atomic_write_text(file, json.dumps(plain, indent=0, ensure_ascii=False) + "\n")
+    if groups:
+        atomic_write_text(folder / GROUPS_FILE, json.dumps(dict(groups), indent=0, ensure_ascii=False) + "\n")
+        items = tuple(replace(item, group=groups.get(item.id)) for item in items)
+    else:
+        (folder / GROUPS_FILE).unlink(missing_ok=True)
     return Benchmark(folder.name, folder, items, has_types)
 
 

@@ -2,7 +2,8 @@
 
 ``Field: value`` lines in the order of :data:`FIELDS`. Reading is forgiving about layout (case, bullets, numbering,
 markdown, a space before the colon, values over several lines) and strict about meaning: the verdict is what the
-``Analysis result`` field says, exactly, or :attr:`Verdict.UNPARSED`. Nothing is inferred from other text.
+``Analysis result`` field says, in one word or as a plain statement (``statements``), or :attr:`Verdict.UNPARSED`.
+Nothing is inferred from other text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from ffaa.dialogue.statements import read_statement
 from ffaa.types import Answer, GeneratedText, Hypothesis, Verdict
 
 DESCRIPTION = "Image description"
@@ -57,6 +59,8 @@ _FIELD_LINE = re.compile(
 _NUMBER = re.compile(r"(?P<number>(?:[0-9]+\.?|[0-9]*\.[0-9]+))\s?(?P<percent>%?)")
 _EMPHASIS = "*_`"
 _LEADING = _EMPHASIS + "\"'“‘"
+_LONGEST_STATEMENT = 200
+"""Characters of a result field that may be a statement; more is a model that no longer keeps to the form."""
 # No question mark here: "real?" is a doubt, not a verdict.
 _TRAILING = _EMPHASIS + "\"'”’.,;:!。"
 
@@ -95,7 +99,9 @@ def _first_line(lines: list[str]) -> str:
 
 def _read_verdict(value: str) -> Verdict:
     word = _bare(value).casefold()
-    return Verdict(word) if word in (Verdict.REAL, Verdict.FAKE) else Verdict.UNPARSED
+    if word in (Verdict.REAL, Verdict.FAKE):
+        return Verdict(word)
+    return read_statement(value) if len(value) <= _LONGEST_STATEMENT else Verdict.UNPARSED
 
 
 def _read_probability(value: str) -> float | None:
@@ -127,9 +133,10 @@ def parse(
         score: P(fake) at the verdict token, if known.
 
     Returns:
-        The answer; its verdict is ``UNPARSED`` unless the result field says exactly "real" or "fake" (any case, with
-        quotes, emphasis or closing punctuation at most). ``probability`` is None unless it is a number within 0..1 (or
-        a percentage); ``forgery_type`` is None where the field is missing or empty.
+        The answer; its verdict is ``UNPARSED`` unless the result field says "real" or "fake" (any case, with quotes,
+        emphasis or closing punctuation) or states it in a sentence (`statements.read_statement`). ``probability`` is
+        None unless it is a number within 0..1 (or a percentage); ``forgery_type`` is None where the field is missing or
+        empty.
     """
     fields = _fields(text)
     return Answer(

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ffaa.config import Switch, model_folder, read_yaml
-from ffaa.data.benchmark import Benchmark, load_benchmark
+from ffaa.data.benchmark import Benchmark, load_benchmark, read_groups
 from ffaa.evaluation.answer_cache import AnswerCache
 from ffaa.evaluation.cached_method import CachedMethod
-from ffaa.evaluation.result_folder import Job, RunSettings, read_config, rescore
+from ffaa.evaluation.predictions import read_lines
+from ffaa.evaluation.result_folder import (
+    PREDICTIONS,
+    Job,
+    RunSettings,
+    Scoring,
+    read_config,
+    rescore,
+    validated_threshold,
+)
 from ffaa.evaluation.runner import (
     AS_THEY_ARE,
     Pictures,
+    corrupted,
     cropped_to_faces,
     data_fingerprint,
     fitting_block,
+    groups_fingerprint,
     run_jobs,
     select,
     write_answers,
@@ -30,6 +42,8 @@ from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
     from ffaa.methods.base import Method
+
+    _Loaded = tuple[Method, dict[str, Any], str]
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,9 @@ class ScoringOptions:
     """The same as eval_num, by the name that the other commands use."""
     crop: Switch = False
     """Find the largest face and crop to it first, for benchmarks of uncropped pictures."""
+    degrade: str = ""
+    """Corrupt every picture first: NAME:VALUE or NAME@LEVEL (1 to 5), several joined by +, such as resize:0.5+jpeg@3;
+    saturation, contrast, blocks, noise, blur, pixelate, jpeg, resize."""
     max_new_tokens: int | None = None
     """Token limit of an answer, instead of the model config's."""
     run: str | None = None
@@ -54,6 +71,10 @@ class ScoringOptions:
     """Start anew instead of going on with a result folder that is there."""
     score_only: Path | None = None
     """A result folder whose metrics are made again from its predictions; nothing is analysed, no model is loaded."""
+    groups: Path | None = None
+    """With score_only: JSON file that maps pictures to their person or video, for results that hold no groups."""
+    threshold_from: Path | None = None
+    """With score_only: result folder of a validation split that fixes the threshold of the method's score."""
     seed: int = 0
     """Chooses the free question of each picture and seeds whatever is drawn."""
     block_size: int | None = None
@@ -98,6 +119,12 @@ class Result:
     method: str
     folder: Path
     summary: dict[str, Any]
+    degrade: str = ""
+
+    @property
+    def title(self) -> str:
+        """The benchmark, and how its pictures were corrupted."""
+        return f"{self.benchmark} under {self.degrade}" if self.degrade else self.benchmark
 
 
 def evaluate(config: EvalConfig) -> list[Result]:
@@ -113,13 +140,34 @@ def evaluate(config: EvalConfig) -> list[Result]:
     """
     _refuse_mode_of_a_result(config)
     if config.score_only:
-        return [_score_again(config.score_only)]
-    plan = _plan(config)
+        return [_score_again(config.score_only, config)]
+    if config.groups or config.threshold_from:
+        raise InputError("--groups and --threshold_from are for --score_only")
+    return _results(config, _plan(config))
+
+
+def sweep(config: EvalConfig, degrade: Sequence[str]) -> Iterator[list[Result]]:
+    """:func:`evaluate` under each of some corruptions (as of ``--degrade``, "" for none) with a method loaded once.
+
+    Raises:
+        InputError: as :func:`evaluate`, before anything is analysed for a corruption that is none.
+    """
+    from ffaa.data.corruptions import parse_chain
+
+    for text in filter(None, degrade):
+        parse_chain(text)
+    load = functools.cache(lambda: _load_method(config))
+    for text in degrade:
+        under = replace(config, degrade=text)
+        yield _results(under, _plan(under, load))
+
+
+def _results(config: EvalConfig, plan: _Plan) -> list[Result]:
     summaries = run_jobs(plan.method, plan.jobs, plan.pictures, plan.rank)
     if summaries is None:
         return []
     return [
-        Result(job.benchmark.name, config.method, job.folder, summary)
+        Result(job.benchmark.name, config.method, job.folder, summary, job.settings.config.get("degrade", ""))
         for job, summary in zip(plan.jobs, summaries, strict=True)
     ]
 
@@ -155,30 +203,38 @@ class _Plan:
     rank: Rank
 
 
-def _plan(config: EvalConfig) -> _Plan:
+def _plan(config: EvalConfig, load: Callable[[], _Loaded] | None = None) -> _Plan:
     limit = _limit(config)
     # A name with its alias (ma, multiattack) or given twice is one benchmark.
     loaded = {found.root: found for found in (_load(name, config, limit) for name in _names(config.benchmark))}
     if config.run is not None and not re.fullmatch(r"\w[\w.-]*", config.run):
         raise InputError(f"--run {config.run!r} is no plain folder name")
+    from ffaa.data.corruptions import parse_chain
+
+    chain = parse_chain(config.degrade, config.seed) if config.degrade else None
     mode = Mode(config.mode)
     if mode is Mode.SCORE and not config.cache:
         raise InputError("--mode score judges kept answers, which --cache 0 forbids")
     if mode is Mode.SCORE and (config.attn_implementation is not None or config.compile):
         raise InputError("--mode score loads no language model: --attn_implementation and --compile are not for it")
     rank = Rank.of_this_process()
-    method, options, device = _load_method(config)
+    method, options, device = load() if load else _load_method(config)
     fitting = fitting_block(method, device)
-    jobs = [_job(benchmark, {**options, "limit": limit}, config, fitting) for benchmark in loaded.values()]
+    # A key that is there only where something is degraded leaves the names of other results as they were.
+    extra = {"degrade": chain.text} if chain else {}
+    jobs = [_job(benchmark, {**options, "limit": limit, **extra}, config, fitting) for benchmark in loaded.values()]
     if config.cache and isinstance(method, Generates):
         cache = AnswerCache(method.written_by)
         cache.check(mode)
         method = CachedMethod(method, cache, mode)
-    return _Plan(method, jobs, cropped_to_faces(device) if config.crop else AS_THEY_ARE, rank)
+    pictures = cropped_to_faces(device) if config.crop else AS_THEY_ARE
+    return _Plan(method, jobs, pictures if chain is None else corrupted(chain, pictures), rank)
 
 
 def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig, fitting: int) -> Job:
     facts = {**options, "benchmark": benchmark.name, "data": data_fingerprint(benchmark)}
+    if groups := groups_fingerprint(benchmark):
+        facts["groups"] = groups
     name = config.run or "-".join(
         [config.method, options["model"], f"N{options['generate_num']}", config_hash([facts, config.block_size])]
     )
@@ -187,11 +243,28 @@ def _job(benchmark: Benchmark, options: Mapping[str, Any], config: EvalConfig, f
     return Job(benchmark, folder, settings)
 
 
-def _score_again(folder: Path) -> Result:
+def _score_again(folder: Path, config: EvalConfig) -> Result:
+    facts = _config_of(folder)
+    scoring = Scoring()
+    if config.groups:
+        ids = {line["id"] for line in read_lines(folder / PREDICTIONS)}
+        scoring = replace(scoring, groups=read_groups(config.groups, ids))
+    if config.threshold_from:
+        _config_of(config.threshold_from)
+        scoring = replace(scoring, threshold=validated_threshold(config.threshold_from))
+    return Result(
+        str(facts.get("benchmark", "")),
+        str(facts.get("method", "")),
+        folder,
+        rescore(folder, scoring),
+        str(facts.get("degrade", "")),
+    )
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"no such result folder: {folder}")
-    facts = read_config(folder)
-    return Result(str(facts.get("benchmark", "")), str(facts.get("method", "")), folder, rescore(folder))
+    return read_config(folder)
 
 
 def _limit(config: EvalConfig) -> int:
@@ -215,7 +288,7 @@ def _load(name: str, config: EvalConfig, limit: int) -> Benchmark:
     return select(load_benchmark(name, config.benchmark_root or PROJECT_ROOT / "benchmark"), limit)
 
 
-def _load_method(config: EvalConfig) -> tuple[Method, dict[str, Any], str]:
+def _load_method(config: EvalConfig) -> _Loaded:
     """The method, all that its analyses depend on, as it stands in a result's config, and the device it is on."""
     if config.offline:
         os.environ.update(FFAA_OFFLINE="1", HF_HUB_OFFLINE="1")

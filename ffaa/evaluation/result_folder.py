@@ -19,6 +19,7 @@ import yaml
 from ffaa.config import dump_yaml
 from ffaa.data.benchmark import Benchmark
 from ffaa.evaluation.predictions import mend, read_lines
+from ffaa.metrics.curves import best_threshold
 from ffaa.metrics.detection import summarize
 from ffaa.runtime import Rank, atomic_write_text, locked, make_folder, to_plain, write_manifest
 from ffaa.types import InputError
@@ -137,19 +138,51 @@ def close(jobs: Sequence[Job]) -> list[dict[str, Any]] | None:
         return [rescore(job.folder) for job in jobs]
 
 
-def rescore(out_dir: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scoring:
+    """What a summary takes from elsewhere than the predictions.
+
+    ``groups``: picture -> person or video, in place of the lines' own; ``threshold``: of the method's score.
+    """
+
+    groups: Mapping[str, str] | None = None
+    threshold: float | None = None
+
+
+def rescore(out_dir: Path, scoring: Scoring | None = None) -> dict[str, Any]:
     """Make the summary from the predictions alone and write it.
 
     Raises:
         InputError: there are no predictions, or they cannot be read.
     """
-    lines = read_lines(out_dir / PREDICTIONS)
-    if not lines:
-        raise InputError(f"{out_dir / PREDICTIONS} holds no predictions")
-    text = json.dumps(summarize(lines), indent=2, allow_nan=False) + "\n"
+    scoring = scoring or Scoring()
+    lines = _some_lines(out_dir)
+    if scoring.groups is not None:
+        lines = [{**line, "group": scoring.groups.get(line["id"])} for line in lines]
+    text = json.dumps(summarize(lines, threshold=scoring.threshold), indent=2, allow_nan=False) + "\n"
     atomic_write_text(out_dir / SUMMARY, text)
     summary: dict[str, Any] = json.loads(text)
     return summary
+
+
+def validated_threshold(out_dir: Path) -> float:
+    """The threshold of the method's score that a validation split's result fixes (`curves.best_threshold`).
+
+    Raises:
+        InputError: there are no predictions, they cannot be read, or they are of one class.
+    """
+    lines = [line for line in _some_lines(out_dir) if line["status"] == "ok"]
+    found = best_threshold([line["label"] == "fake" for line in lines], [line["score"] for line in lines])
+    if found is None:
+        raise InputError(f"{out_dir / PREDICTIONS} holds one class only, which fixes no threshold")
+    return float(found["threshold"])
+
+
+def _some_lines(out_dir: Path) -> list[dict[str, Any]]:
+    lines = read_lines(out_dir / PREDICTIONS)
+    if not lines:
+        raise InputError(f"{out_dir / PREDICTIONS} holds no predictions")
+    return lines
 
 
 def read_config(out_dir: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +153,12 @@ def data_fingerprint(benchmark: Benchmark) -> str:
     return config_hash([(item.id, item.label, item.forgery_type, _content(item.path)) for item in benchmark.items])
 
 
+def groups_fingerprint(benchmark: Benchmark) -> str | None:
+    """8 hex digits of which pictures belong together; None where none do."""
+    groups = {item.id: item.group for item in benchmark.items if item.group is not None}
+    return config_hash(groups) if groups else None
+
+
 def _content(path: Path) -> str:
     try:
         return sha256_file(path)
@@ -179,6 +185,12 @@ def cropped_to_faces(device: str) -> Pictures:
     detector = FaceDetector(device)
     # On a CPU the detector and the method would take the cores from each other, each waiting actively for its threads.
     return Pictures(lambda image: crop_face(image, detector.largest(image).box), ahead=device != "cpu")
+
+
+def corrupted(chain: Prepare, pictures: Pictures) -> Pictures:
+    """Pictures that go through a chain of corruptions before whatever else is done to them."""
+    prepare = pictures.prepare
+    return replace(pictures, prepare=chain if prepare is None else lambda image: prepare(chain(image)))
 
 
 def _share(benchmark: Benchmark, begun: Begun, rank: Rank) -> list[Block]:
@@ -254,7 +266,9 @@ def _lines(
 
 
 def _line(item: Item, analysis: Analysis | None, error: str | None) -> dict[str, Any]:
-    line = {"id": item.id, "label": item.label, "forgery_type": item.forgery_type}
+    line: dict[str, Any] = {"id": item.id, "label": item.label, "forgery_type": item.forgery_type}
+    if item.group is not None:
+        line["group"] = item.group
     if analysis is not None:
         error = error or analysis.nonsense
     if analysis is None or error is not None:

@@ -109,9 +109,9 @@ def read_pictures(folder: Path) -> list[dict[str, Any]]:
 
 
 def label_benchmark(folder: Path, split: Split) -> None:
-    """Write ``<name>.json`` of the published layout beside the pictures of a built set."""
+    """Write ``<name>.json`` of the published layout beside a built set's pictures, and whose they are as groups."""
+    lines = {Path(line["image"]).name: line for line in read_pictures(folder)}
     labels: Mapping[str, Any] = {
-        Path(line["image"]).name: [line["label"], line["forgery_type"]] if split.types else line["label"]
-        for line in read_pictures(folder)
+        name: [line["label"], line["forgery_type"]] if split.types else line["label"] for name, line in lines.items()
     }
-    write_benchmark(folder, labels)
+    write_benchmark(folder, labels, {name: line["person"] for name, line in lines.items()})

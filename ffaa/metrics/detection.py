@@ -1,22 +1,37 @@
 """Real or fake: all figures of a run with their 95 % intervals, from the lines of its predictions file.
 
 Fake is the positive class (1) and scores are P(fake). An undecided verdict counts as wrong, never as either class. A
-figure that is not defined, such as the AUC of one class, is None.
+figure that is not defined, such as the AUC of one class, is None, and ``undefined`` says why.
 """
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ffaa.dialogue.answers import NO_FORGERY, TYPE_ALIASES, canonical_type
-from ffaa.metrics.calibration import expected_calibration_error
-from ffaa.metrics.ranking import Interval, average_precision, bootstrap_intervals, roc_auc
+from ffaa.metrics.calibration import expected_calibration_error, reliability_bins
+from ffaa.metrics.curves import equal_error_rate, roc_curve
+from ffaa.metrics.intervals import Pictures, group_intervals, ranking_intervals
+from ffaa.metrics.pooling import BOTH_LABELS, NO_GROUPS, pool_frames
+from ffaa.metrics.ranking import Interval, average_precision, roc_auc
+from ffaa.metrics.rules import Lines, are_calibrated, by_score, decisions_of
 from ffaa.types import Hypothesis, Verdict
 
 _Z95 = 1.959963984540054
+
+RANKING_FIGURES = ("auc", "average_precision", "equal_error_rate")
+"""What needs a score and both classes."""
+
+SCORED = ("method", "opening", "calibrated")
+"""Decisions whose ROC curves a summary holds."""
+RELIABLE = ("method", "calibrated")
+"""Decisions whose scores are held against the share of forged pictures."""
 
 
 def wilson_interval(n_correct: int, n: int) -> Interval | None:
@@ -52,7 +67,12 @@ def share(n_correct: int, n: int) -> dict[str, Any]:
 
 
 def decision_metrics(
-    labels: Sequence[str], verdicts: Sequence[str], scores: Sequence[float | None] | None, *, seed: int = 0
+    labels: Sequence[str],
+    verdicts: Sequence[str],
+    scores: Sequence[float | None] | None,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of one way to decide.
 
@@ -60,23 +80,30 @@ def decision_metrics(
         labels: (n,) ``real`` or ``fake``.
         verdicts: (n,) ``real``, ``fake`` or anything else, which is wrong and counted in ``n_unparsed``.
         scores: (n,) P(fake), or None where there is none; ranked as 0.5 and counted in ``n_without_score``. None in
-            place of the list, or a list of None only: the decision has no score, and no AUC and AP.
+            place of the list, or a list of None only: the decision has no score, and no AUC, AP and EER.
+        groups: (n,) the person or video of each picture, whose pictures are not independent: intervals by group
+            (`ffaa.metrics.intervals`) in place of Wilson's and the stratified bootstrap's.
         seed: of the bootstrap.
 
     Returns:
-        Shares within 0..1, intervals as (low, high), None where undefined.
+        Shares within 0..1, intervals as (low, high), None where undefined; ``confusion``, label -> verdict -> count;
+        ``undefined``, figure -> why it is None.
     """
-    correct = [label == verdict for label, verdict in zip(labels, verdicts, strict=True)]
-    n_of = {kind: labels.count(kind) for kind in ("real", "fake")}
-    right = {kind: sum(c for c, label in zip(correct, labels, strict=True) if label == kind) for kind in n_of}
+    counts = Counter(zip(labels, map(str, verdicts), strict=True))
+    confusion = _confusion(counts)
+    n_of = {kind: sum(row.values()) for kind, row in confusion.items()}
+    right = {kind: row[kind] for kind, row in confusion.items()}
     recall = {kind: share(right[kind], n_of[kind]) for kind in n_of}
     balanced = (right["real"] / n_of["real"] + right["fake"] / n_of["fake"]) / 2 if min(n_of.values()) else None
-    n_unparsed = sum(verdict not in n_of for verdict in verdicts)
-    return {
-        **share(sum(correct), len(labels)),
+    n_unparsed = sum(row["unparsed"] for row in confusion.values())
+    fake = np.array([label == "fake" for label in labels], dtype=bool)
+    ranked, n_scored = _ranked(scores)
+    figures = {
+        **share(sum(right.values()), len(labels)),
         "balanced_accuracy": balanced,
         "balanced_accuracy_interval": balanced_interval((right["real"], right["fake"]), (n_of["real"], n_of["fake"])),
-        **_ranking_metrics(labels, scores, seed),
+        **_ranking_metrics(fake, ranked, seed if groups is None else None),
+        "n_without_score": len(labels) - n_scored,
         "recall_real": recall["real"]["accuracy"],
         "recall_real_interval": recall["real"]["accuracy_interval"],
         "recall_fake": recall["fake"]["accuracy"],
@@ -85,22 +112,53 @@ def decision_metrics(
         "n_fake": n_of["fake"],
         "n_unparsed": n_unparsed,
         "unparsed": n_unparsed / len(labels) if labels else None,
+        "confusion": confusion,
     }
+    if groups is not None:
+        correct = np.array([label == verdict for label, verdict in zip(labels, verdicts, strict=True)], dtype=bool)
+        pictures = Pictures(fake, correct, ranked, groups)
+        figures |= {f"{name}_interval": found for name, found in group_intervals(pictures, seed=seed).items()}
+    return {**figures, "undefined": _reasons(figures, scored=ranked is not None)}
 
 
-def _ranking_metrics(labels: Sequence[str], scores: Sequence[float | None] | None, seed: int) -> dict[str, Any]:
-    known = [score is not None and bool(np.isfinite(score)) for score in scores or []]
-    truth: list[bool] = [label == "fake" for label in labels] if any(known) else []
-    values = [score if ok else 0.5 for score, ok in zip(scores or [], known, strict=True)] if any(known) else []
-    ranked = np.array(values, dtype=np.float64)
-    intervals = bootstrap_intervals(truth, ranked, seed=seed)
+def _ranked(scores: Sequence[float | None] | None) -> tuple[NDArray[np.float64] | None, int]:
+    """(n,) what pictures are ranked by, 0.5 for those without a score, None where none has one; and how many have."""
+    values = np.array(scores or [], dtype=np.float64)  # None becomes NaN
+    known = np.isfinite(values)
+    return (np.where(known, values, 0.5) if known.any() else None), int(known.sum())
+
+
+def _ranking_metrics(fake: NDArray[np.bool_], ranked: NDArray[np.float64] | None, seed: int | None) -> dict[str, Any]:
+    """AUC, average precision and EER; without a seed no intervals."""
+    values, truth = (np.zeros(0), fake[:0]) if ranked is None else (ranked, fake)
+    intervals = {} if seed is None else ranking_intervals(truth, values, seed=seed)
     return {
-        "auc": roc_auc(truth, ranked),
-        "auc_interval": intervals["auc"],
-        "average_precision": average_precision(truth, ranked),
-        "average_precision_interval": intervals["average_precision"],
-        "n_without_score": len(labels) - sum(known),
+        "auc": roc_auc(truth, values),
+        "auc_interval": intervals.get("auc"),
+        "average_precision": average_precision(truth, values),
+        "average_precision_interval": intervals.get("average_precision"),
+        "equal_error_rate": equal_error_rate(truth, values),
     }
+
+
+def _confusion(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """Label -> verdict -> count; whatever is no verdict is ``unparsed``."""
+    rows = {label: dict.fromkeys(("real", "fake", "unparsed"), 0) for label in ("real", "fake")}
+    for (label, verdict), count in counts.items():
+        rows[label][verdict if verdict in rows else "unparsed"] += count
+    return rows
+
+
+def _reasons(figures: Mapping[str, Any], *, scored: bool) -> dict[str, str]:
+    """Why each figure that is None is."""
+    missing = [kind for kind in ("real", "fake") if not figures[f"n_{kind}"]]
+    lacking = f"no {' and no '.join(missing)} pictures" if missing else ""
+    reasons = {}
+    for name in ("accuracy", "balanced_accuracy", "recall_real", "recall_fake", *RANKING_FIGURES):
+        if figures[name] is None:
+            unscored = name in RANKING_FIGURES and not scored and figures["n"]
+            reasons[name] = "this decision has no score" if unscored else lacking
+    return reasons
 
 
 def typed_accuracy(classes: Sequence[str], predicted: Sequence[str | None]) -> dict[str, Any]:
@@ -147,39 +205,38 @@ def overall(accuracies: Mapping[str, float], apart: str) -> dict[str, float]:
 
 
 def summarize(
-    predictions: Sequence[Mapping[str, Any]], *, type_aliases: Mapping[str, str] = TYPE_ALIASES, seed: int = 0
+    predictions: Sequence[Mapping[str, Any]],
+    *,
+    type_aliases: Mapping[str, str] = TYPE_ALIASES,
+    threshold: float | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of a run from the lines of its ``predictions.jsonl`` alone.
 
-    Pictures that failed are counted in ``n_failed`` and enter no figure.
+    Pictures that failed are counted in ``n_failed`` and enter no figure. Where lines have a ``group`` (person or
+    video), all intervals of decisions are by group; a picture without one is a group of its own.
 
     Args:
         predictions: lines as mappings, in any order.
         type_aliases: casefolded spellings of forgery types, see :func:`ffaa.dialogue.answers.canonical_type`.
+        threshold: of the method's score, fixed on a validation split (`ffaa.metrics.curves.best_threshold`).
         seed: of the bootstrap.
 
     Returns:
         A JSON-ready dict: counts; ``decisions``: one :func:`decision_metrics` for each of ``method`` (its own
         decision), ``free_answer``, ``opening`` (its first deciding token, where the answers have one),
-        ``majority_vote``, ``score_threshold`` (score > 0.5), ``calibrated`` (calibrated P(fake) > 0.5, where the lines
-        have one) and ``majority_class``; ``answers`` (how many, unparsed, cut); ``calibration``: its expected
-        calibration error, and the method's accuracy where it is certain and where it is not; ``by_chosen``,
-        ``by_difficulty``, ``by_type`` and ``types`` where the lines hold what they need, else empty or None.
+        ``majority_vote``, ``score_threshold`` (score > 0.5), ``validated`` (score > ``threshold``), ``calibrated``
+        (calibrated P(fake) > 0.5, where the lines have one) and ``majority_class``; ``roc``: points of the curves of
+        decisions with a score of their own; ``reliability``: bins and error of the method's score and of the calibrated
+        one; ``groups``: how many, and figures of videos by pooled frames; ``answers`` (how many, unparsed, cut);
+        ``calibration``: its expected calibration error, and the method's accuracy where it is certain and where it is
+        not; ``by_chosen``, ``by_difficulty``, ``by_type`` and ``types`` where the lines hold what they need, else empty
+        or None.
     """
     done = [line for line in predictions if line["status"] == "ok"]
     labels = [line["label"] for line in done]
-    decisions = {
-        name: decision_metrics(labels, *decide(done), seed=seed)
-        for name, decide in {
-            "method": _method,
-            "free_answer": _free_answer,
-            **({"opening": _opening} if _have_openings(done) else {}),
-            "majority_vote": _majority_vote,
-            "score_threshold": _score_threshold,
-            **({"calibrated": _calibrated} if _are_calibrated(done) else {}),
-            "majority_class": _majority_class,
-        }.items()
-    }
+    groups = groups_of(done)
+    decided = decisions_of(done, threshold)
     answers = [answer for line in done for answer in line["answers"]]
     n_unparsed = sum(answer["verdict"] == Verdict.UNPARSED for answer in answers)
     return {
@@ -187,7 +244,13 @@ def summarize(
         "n_failed": len(predictions) - len(done),
         "n_real": labels.count("real"),
         "n_fake": labels.count("fake"),
-        "decisions": decisions,
+        "threshold": threshold,
+        "decisions": {
+            name: decision_metrics(labels, *found, groups=groups, seed=seed) for name, found in decided.items()
+        },
+        "roc": {name: _roc(labels, decided[name][1]) for name in SCORED if name in decided},
+        "reliability": {name: _reliability(labels, decided[name][1]) for name in RELIABLE if name in decided},
+        "groups": _groups(done, groups, seed),
         "answers": {
             "n": len(answers),
             "n_unparsed": n_unparsed,
@@ -197,59 +260,52 @@ def summarize(
         "by_chosen": _accuracy_by(done, _chosen_kind),
         "by_difficulty": _by_difficulty(done, seed),
         "by_type": _accuracy_by(done, lambda line: line["forgery_type"]),
-        "calibration": _calibration(done) if _are_calibrated(done) else None,
+        "calibration": _calibration(done) if are_calibrated(done) else None,
         "types": _types(done, type_aliases),
     }
 
 
-Lines = Sequence[Mapping[str, Any]]
-Decided = tuple[list[str], list[float | None] | None]
+def groups_of(lines: Lines) -> list[str] | None:
+    """(n,) the group of each picture, one of its own where it has none; None where no picture has one."""
+    named = [line.get("group") for line in lines]
+    if all(name is None for name in named):
+        return None
+    # A NUL, which no name from a file holds, keeps made-up names apart from given ones.
+    return [f"\0{line['id']}" if name is None else str(name) for line, name in zip(lines, named, strict=True)]
 
 
-def _method(lines: Lines) -> Decided:
-    return [line["verdict"] for line in lines], [line["score"] for line in lines]
+def _roc(labels: Sequence[str], scores: Sequence[float | None] | None) -> list[list[float | None]] | None:
+    ranked, _ = _ranked(scores)
+    curve = None if ranked is None else roc_curve([label == "fake" for label in labels], ranked)
+    return None if curve is None else curve.points()
 
 
-def _free_answer(lines: Lines) -> Decided:
-    first = [line["answers"][0] if line["answers"] else None for line in lines]
-    return [a["verdict"] if a else Verdict.UNPARSED for a in first], [a["score"] if a else None for a in first]
+def _reliability(labels: Sequence[str], scores: Sequence[float | None] | None) -> dict[str, Any]:
+    known = [(label == "fake", x) for label, x in zip(labels, scores or [], strict=True) if x is not None]
+    truth, stated = [label for label, _ in known], [score for _, score in known]
+    return {
+        "n": len(known),
+        "expected_calibration_error": expected_calibration_error(truth, stated),
+        "bins": reliability_bins(truth, stated),
+    }
 
 
-def _have_openings(lines: Lines) -> bool:
-    return any(answer.get("opening_score") is not None for line in lines for answer in line["answers"][:1])
-
-
-def _opening(lines: Lines) -> Decided:
-    """P(fake) at the free answer's first token that decides: a language model's verdict before it gives reasons."""
-    scores = [line["answers"][0].get("opening_score") if line["answers"] else None for line in lines]
-    return _by_score(scores)
-
-
-def _majority_vote(lines: Lines) -> Decided:
-    """Most answers' verdict, the first answer's on a tie; scored by the share of parsed answers that say fake."""
-    verdicts: list[str] = []
-    scores: list[float | None] = []
-    for line in lines:
-        said = [answer["verdict"] for answer in line["answers"]]
-        fake, real = said.count("fake"), said.count("real")
-        first = said[0] if said else Verdict.UNPARSED
-        verdicts.append("fake" if fake > real else "real" if real > fake else first)
-        scores.append(fake / (fake + real) if fake + real else None)
-    return verdicts, scores
-
-
-def _score_threshold(lines: Lines) -> Decided:
-    scores = [line["score"] for line in lines]
-    return _by_score(scores)
-
-
-def _are_calibrated(lines: Lines) -> bool:
-    return any(line.get("probability") is not None for line in lines)
-
-
-def _calibrated(lines: Lines) -> Decided:
-    scores = [line.get("probability") for line in lines]
-    return _by_score(scores)
+def _groups(lines: Lines, groups: Sequence[str] | None, seed: int) -> dict[str, Any]:
+    """How many groups there are, and the figures of videos: the mean of their frames' scores above 0.5."""
+    found: dict[str, Any] = {"n": 0, "videos": None, "undefined": NO_GROUPS}
+    if groups is None:
+        return found
+    found["n"] = len(set(groups))
+    try:
+        videos = pool_frames(lines)
+    except ValueError:
+        return {**found, "undefined": BOTH_LABELS}
+    labels = [video["label"] for video in videos]
+    pooled = {
+        way: decision_metrics(labels, *by_score([video[way] for video in videos]), seed=seed)
+        for way in ("mean", "trimmed_mean")
+    }
+    return {**found, "videos": pooled, "undefined": None}
 
 
 def _calibration(lines: Lines) -> dict[str, Any]:
@@ -264,21 +320,6 @@ def _calibration(lines: Lines) -> dict[str, Any]:
         "certain": share(sum(map(_is_right, certain)), len(certain)),
         "uncertain": share(sum(map(_is_right, uncertain)), len(uncertain)),
     }
-
-
-def _majority_class(lines: Lines) -> Decided:
-    """The commoner label for every picture (fake on a tie): what a detector must beat."""
-    n_fake = sum(line["label"] == "fake" for line in lines)
-    return ["fake" if 2 * n_fake >= len(lines) else "real"] * len(lines), [0.5] * len(lines)
-
-
-def _by_score(scores: list[float | None]) -> Decided:
-    """Fake above 0.5; what has no score has no verdict."""
-    return ["fake" if s > 0.5 else "real" if s <= 0.5 else "unparsed" for s in map(_number, scores)], scores
-
-
-def _number(score: float | None) -> float:
-    return float("nan") if score is None else score
 
 
 def _is_right(line: Mapping[str, Any]) -> bool:
@@ -315,7 +356,7 @@ def _by_difficulty(lines: Lines, seed: int) -> dict[str, Any]:
         part = [line for line in lines if line["difficulty"] == name]
         if part:
             labels = [line["label"] for line in part]
-            figures = decision_metrics(labels, *_method(part), seed=seed)
+            figures = decision_metrics(labels, *decisions_of(part)["method"], seed=seed)
             keys = ("n", "n_correct", "accuracy", "accuracy_interval", "auc", "auc_interval")
             result[name] = {key: figures[key] for key in keys}
     return result
@@ -328,12 +369,13 @@ def _types(lines: Lines, aliases: Mapping[str, str]) -> dict[str, Any] | None:
     """
     if not any(line["forgery_type"] for line in lines):
         return None
-    none = canonical_type(NO_FORGERY, aliases)
+    name_of = functools.cache(lambda text: canonical_type(text, aliases))
+    none = name_of(NO_FORGERY)
     typed = [line for line in lines if line["label"] == "real" or line["forgery_type"]]
     classes, predicted = [], []
     for line in typed:
-        classes.append(str(none if line["label"] == "real" else canonical_type(line["forgery_type"], aliases)))
-        named = canonical_type(line["answers"][line["chosen"]]["forgery_type"], aliases) if line["answers"] else None
+        classes.append(str(none if line["label"] == "real" else name_of(line["forgery_type"])))
+        named = name_of(line["answers"][line["chosen"]]["forgery_type"]) if line["answers"] else None
         fake_class = named if line["verdict"] == "fake" and named != none else None
         predicted.append(none if line["verdict"] == "real" else fake_class)
     return typed_accuracy(classes, predicted)

@@ -61,15 +61,43 @@ def naming(claimed: Sequence[str | None], true: Sequence[str | None]) -> dict[st
     }
 
 
+FIELDS = ("description", "reasoning", "verdict", "probability", "forgery_type")
+
+
+def completeness(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which fields answers have, from the answers in lines of ``predictions.jsonl``.
+
+    Returns:
+        ``fields``: the share of answers that fill each of ``FIELDS``; ``complete``: that fill all of them;
+        ``unparsed``: whose verdict cannot be read; ``truncated``: that the token limit cut. All as ``share``.
+    """
+    filled = [
+        {
+            name: answer["verdict"] in ("real", "fake") if name == "verdict" else answer.get(name) not in (None, "")
+            for name in FIELDS
+        }
+        for answer in answers
+    ]
+    n = len(answers)
+    return {
+        "fields": {name: share(sum(one[name] for one in filled), n) for name in FIELDS},
+        "complete": share(sum(all(one.values()) for one in filled), n),
+        "unparsed": share(sum(not one["verdict"] for one in filled), n),
+        "truncated": share(sum(not answer["finished"] for answer in answers), n),
+    }
+
+
 def hypothesis_effect(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a question that presumes a verdict does to the answer, from lines of ``predictions.jsonl``.
 
     Returns:
         ``wrong_flips``: of the free answers that were right, how many say the opposite once a wrong verdict is
         presumed; ``right_mends``: of those that were wrong, how many are right once the truth is presumed;
-        ``disagree``: pictures whose answers do not all give one verdict.
+        ``disagree``: pictures whose answers do not all give one verdict; ``to_fake`` and ``to_real``: of the free
+        answers that said real (fake), right or wrong, how many say the opposite once that is presumed.
     """
     flips, right_free, mends, wrong_free, disagree, several = 0, 0, 0, 0, 0, 0
+    turned: dict[str, list[bool]] = {"real": [], "fake": []}
     for line in lines:
         said = {answer["hypothesis"]: answer["verdict"] for answer in line["answers"]}
         truth = line["label"]
@@ -78,6 +106,9 @@ def hypothesis_effect(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         several += 1
         disagree += len(set(said.values())) > 1
+        if (free := said["none"]) in turned:
+            opposite = "fake" if free == "real" else "real"
+            turned[opposite].append(said[opposite] == opposite)
         if said["none"] == truth:
             right_free += 1
             flips += said[other] == other
@@ -88,6 +119,7 @@ def hypothesis_effect(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "wrong_flips": share(flips, right_free),
         "right_mends": share(mends, wrong_free),
         "disagree": share(disagree, several),
+        **{f"to_{verdict}": share(sum(moved), len(moved)) for verdict, moved in turned.items()},
     }
 
 

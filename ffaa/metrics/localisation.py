@@ -215,6 +215,35 @@ def deletion_squares(heat: Map, region: Mask, share: float) -> dict[str, Square]
     return {"hot": hot, "cold": cold, "middle": middle} if hot and cold and middle else None
 
 
+def hottest_first(heat: Map, steps: int) -> NDArray[np.bool_] | None:
+    """(steps + 1, H, W) bool: the hottest 0, 1/steps, ... and all of a map's pixels; None for a map of zeros.
+
+    Equal pixels follow one another in an order that is spread over the picture and the same every time, so that a
+    coarse map does not count as one that knows the reading order.
+
+    Raises:
+        ValueError: ``steps`` is below 1, or the map is none.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    _check(heat, np.ones(heat.shape, bool))
+    if not heat.any():
+        return None
+    spread = np.random.default_rng(0).permutation(heat.size)
+    order = spread[np.argsort(-heat.ravel()[spread], kind="stable")]
+    place = np.empty(heat.size, np.int64)
+    place[order] = np.arange(heat.size)
+    counts = np.round(np.arange(steps + 1) / steps * heat.size).astype(np.int64)
+    return (place[None] < counts[:, None]).reshape(steps + 1, *heat.shape)
+
+
+def curve_area(values: Sequence[float]) -> float | None:
+    """Area below a curve over equal steps from 0 to 1, by straight lines; None of no values, the value of one."""
+    if len(values) < 2:
+        return float(values[0]) if values else None
+    return float(sum(values) - (values[0] + values[-1]) / 2) / (len(values) - 1)
+
+
 def square_means(values: NDArray[Any], side: int) -> NDArray[np.float64]:
     """(H, W) -> (H - side + 1, W - side + 1): the mean of each square of ``side`` pixels by its upper left corner.
 

@@ -70,6 +70,29 @@ def bootstrap_intervals(
     return {"auc": _percentiles(aucs), "average_precision": _percentiles(precisions)}
 
 
+def ranking_statistics(labels: ArrayLike, scores: ArrayLike, weights: Counts) -> dict[str, Counts]:
+    """AUC and average precision under other weights of the pictures.
+
+    Args:
+        labels: (n,) of 0 (real) and 1 (fake).
+        scores: (n,) finite.
+        weights: (resamples, n), none negative.
+
+    Returns:
+        ``auc`` and ``average_precision``, (resamples,) each; NaN where the weights leave one class only.
+    """
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(values[order]) != 0]))
+    drawn = weights[:, order]
+    fake = np.add.reduceat(drawn * truth[order], starts, axis=1)
+    real = np.add.reduceat(drawn * ~truth[order], starts, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {"auc": _Ranking.auc(fake, real), "average_precision": _Ranking.average_precision(fake, real)}
+    both = (fake.sum(axis=1) > 0) & (real.sum(axis=1) > 0)
+    return {name: np.where(both, value, np.nan) for name, value in found.items()}
+
+
 def auc_difference(
     labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, Interval] | None:

@@ -18,6 +18,7 @@ DECISIONS = {
     "majority_vote": "majority vote",
     "method": "{method}",
     "score_threshold": "score > 0.5",
+    "validated": "score > {threshold}, validated",
     "calibrated": "calibrated P(fake) > 0.5",
     "majority_class": "majority class",
 }
@@ -54,7 +55,10 @@ def decisions_table(benchmark: str, summary: Mapping[str, Any], method: str) -> 
     for key, name in DECISIONS.items():
         if key not in summary["decisions"]:
             continue
-        label = name.format(method=METHOD_TITLES.get(method, method))
+        threshold = summary.get("threshold")
+        label = name.format(
+            method=METHOD_TITLES.get(method, method), threshold="" if threshold is None else f"{threshold:.3f}"
+        )
         table.add_row(label, *_cells(summary["decisions"][key]), style="bold" if key == "method" else None)
     return table
 
@@ -112,6 +116,21 @@ def group_lines(summary: Mapping[str, Any]) -> list[str]:
             f"answers: {answers['n']}, of them unparsed {answers['n_unparsed']} ({_percent(answers['unparsed'])} %), "
             f"cut at the token limit {answers['n_unfinished']}"
         )
+    return lines + _more_lines(summary)
+
+
+def _more_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The equal error rate; where pictures have groups, how many and what their videos score."""
+    method, lines = summary["decisions"]["method"], []
+    if method.get("equal_error_rate") is not None:
+        lines.append(f"equal error rate {_percent(method['equal_error_rate'])}")
+    groups = summary.get("groups") or {"n": 0}
+    if groups["n"]:
+        lines.append(f"intervals by {groups['n']} groups (people or videos)")
+    for way, name in (("mean", "mean"), ("trimmed_mean", "trimmed mean")):
+        if videos := groups.get("videos"):
+            auc = _with_interval(videos[way]["auc"], videos[way]["auc_interval"])
+            lines.append(f"videos by the {name} of their frames: {_share(videos[way])}, AUC {auc}")
     return lines
 
 

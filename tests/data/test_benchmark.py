@@ -141,3 +141,29 @@ def test_write_and_read_back(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             write_benchmark(tmp_path / "w", labels)
     assert (tmp_path / "w" / "w.json").read_text() == before
+
+
+def test_groups_beside_the_labels(tmp_path: Path) -> None:
+    folder = _make(tmp_path, "dfd", {"b.png": "fake", "a.png": "real"})
+    assert [item.group for item in load_benchmark("dfd", tmp_path).items] == [None, None]
+    (folder / "groups.json").write_text(json.dumps({"a.png": "anna"}))
+    assert [item.group for item in load_benchmark("dfd", tmp_path).items] == [None, "anna"]
+    for groups, message in (
+        ({"c.png": "anna"}, "no picture 'c.png'"),
+        ({"a.png": 3}, "must be a text"),
+        ({"a.png": " "}, "must be a text"),
+        (["a.png"], "got a list"),
+    ):
+        (folder / "groups.json").write_text(json.dumps(groups))
+        with pytest.raises(InputError, match=message):
+            load_benchmark("dfd", tmp_path)
+
+
+def test_written_groups_are_read_back_and_old_ones_go(tmp_path: Path) -> None:
+    (tmp_path / "w" / "imgs").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (tmp_path / "w" / "imgs" / name).touch()
+    written = write_benchmark(tmp_path / "w", {"a.png": "real", "b.png": "fake"}, {"b.png": "video 1"})
+    assert written == load_benchmark("w", tmp_path) and written.items[1].group == "video 1"
+    write_benchmark(tmp_path / "w", {"a.png": "real", "b.png": "fake"})
+    assert load_benchmark("w", tmp_path).items[1].group is None

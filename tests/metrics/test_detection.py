@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    recall_score,
+    roc_auc_score,
+)
 
 from ffaa.metrics.detection import (
+    RANKING_FIGURES,
     balanced_interval,
     decision_metrics,
     overall,
@@ -226,3 +233,57 @@ def test_calibrated_lines_are_scored_by_their_probability_and_certainty() -> Non
     assert calibration["expected_calibration_error"] == pytest.approx((0.05 + 0.45 + 0.05 + 0.45) / 4)
     plain = summarize([line("fake", ["fake"])])
     assert "calibrated" not in plain["decisions"] and plain["calibration"] is None
+
+
+def test_what_is_undefined_says_why() -> None:
+    for labels, reason in ((["real", "real"], "no fake pictures"), ([], "no real and no fake pictures")):
+        found = decision_metrics(labels, labels, [0.2] * len(labels))
+        assert found["equal_error_rate"] is None and found["undefined"]["auc"] == reason
+        assert set(found["undefined"]) == {
+            name for name in (*RANKING_FIGURES, "accuracy", "balanced_accuracy", "recall_real", "recall_fake")
+            if found[name] is None
+        }  # fmt: skip
+    unscored = decision_metrics(["real", "fake"], ["real", "fake"], None)
+    assert unscored["undefined"] == dict.fromkeys(RANKING_FIGURES, "this decision has no score")
+    assert decision_metrics(["real", "fake"], ["real", "fake"], [0.1, 0.9])["undefined"] == {}
+
+
+def test_confusion_equals_scikit_learn() -> None:
+    rng = random.Random(4)
+    labels = [rng.choice(["real", "fake"]) for _ in range(60)]
+    verdicts = [rng.choice(["real", "fake", "unparsed", "maybe"]) for _ in labels]
+    known = ["real", "fake", "unparsed"]
+    read = [verdict if verdict in known else "unparsed" for verdict in verdicts]
+    expected = confusion_matrix(labels, read, labels=known)[:2].tolist()
+    found = decision_metrics(labels, verdicts, None)["confusion"]
+    assert [[found[label][verdict] for verdict in known] for label in ("real", "fake")] == expected
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_few_pictures_and_constant_scores_are_no_crash_and_no_nan(n: int, grouped: bool) -> None:
+    lines = [
+        {**line("fake" if i else "real", ["fake"], score=0.5), "id": str(i), "group": f"g{i}" if grouped else None}
+        for i in range(n)
+    ]
+    text = json.dumps(summarize(lines, threshold=0.4), allow_nan=False)
+    found = json.loads(text)
+    assert found["decisions"]["validated"]["n"] == n and found["threshold"] == 0.4
+    if n == 2:
+        assert found["decisions"]["method"]["auc"] == 0.5 and found["decisions"]["method"]["equal_error_rate"] == 0.5
+
+
+def test_a_threshold_from_elsewhere_is_a_decision_of_its_own() -> None:
+    lines = [line("real", ["real"], score=0.3), line("fake", ["real"], score=0.45), line("fake", ["fake"], score=0.9)]
+    assert "validated" not in summarize(lines)["decisions"]
+    assert summarize(lines, threshold=0.4)["decisions"]["validated"]["n_correct"] == 3
+
+
+def test_reliability_and_roc_are_there_for_a_report() -> None:
+    lines = [line("real", ["real"], score=0.05), line("fake", ["fake"], score=1.0), line("real", ["fake"], score=0.97)]
+    found = summarize(lines)
+    bins = found["reliability"]["method"]["bins"]
+    assert [one["n"] for one in bins] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert bins[9]["fake"] == 0.5 and bins[9]["stated"] == pytest.approx(0.985) and bins[1]["fake"] is None
+    assert found["reliability"]["method"]["expected_calibration_error"] == pytest.approx((0.05 + 2 * 0.485) / 3)
+    assert found["roc"]["method"] == [[0.0, 0.0, None], [0.0, 1.0, 1.0], [0.5, 1.0, 0.97], [1.0, 1.0, 0.05]]

@@ -228,3 +228,19 @@ def test_figures_are_means_and_paired_differences() -> None:
     assert (score["hot"], score["cold"], score["middle"]) == (0.2, 0.0, 0.2)
     assert (score["hot_less_cold"]["n"], score["hot_less_cold"]["difference"]) == (1, 0.2)
     assert score["hot_less_middle"]["difference"] == 0.0
+
+
+def test_curves_begin_with_the_picture_and_end_with_nothing_of_it(measure: Callable[..., dict[str, Any]]) -> None:
+    found = measure("--curve_steps", "3")
+    picture = found["pictures"][0]
+    assert set(picture["curves"]) == {*LAYERS, "centre", "face"} - (
+        {"face"} if "face" not in picture["curves"] else set()
+    )
+    for layer in LAYERS:
+        curve = picture["curves"][layer]
+        assert len(curve["deletion"]) == len(curve["insertion"]) == 4
+        assert curve["deletion"][0] == curve["insertion"][-1]
+        assert curve["deletion"][-1] == curve["insertion"][0]
+        assert curve["deletion"][0] == pytest.approx(1 / (1 + np.exp(-picture["logits"][layer])), abs=1e-3)
+    assert found["figures"]["all"]["curves"][LAYERS[0]]["deletion_area"] is not None
+    assert measure()["figures"]["all"]["curves"][LAYERS[0]]["deletion_area"] is None

@@ -126,3 +126,36 @@ def test_what_cannot_be_scored_is_said(root: Path, tmp_path: Path, monkeypatch: 
     (root / "toy" / "pictures.jsonl").write_text("")
     with pytest.raises(InputError, match="knows no facts"):
         scored(folder, root, monkeypatch)
+
+
+def test_form_and_text_beside_a_constant_and_a_shuffled_answer(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = scored(result(root, tmp_path / "true", 0), root, monkeypatch)
+    assert figures["form"]["free"]["complete"]["accuracy"] == 1.0
+    assert figures["form"]["free"]["truncated"]["n_correct"] == figures["form"]["free"]["unparsed"]["n_correct"] == 0
+    rouge = figures["text"]["free"]["scores"]["rouge_l"]
+    assert rouge["value"] == 1.0 > rouge["shuffled"] > 0 and rouge["constant"] < 1
+    # All three answers say the same, so that no hypothesis turns a verdict.
+    assert [figures["hypotheses"][way]["n"] for way in ("to_fake", "to_real")] == [1, 3]
+    assert figures["hypotheses"]["to_fake"]["n_correct"] == figures["hypotheses"]["to_real"]["n_correct"] == 0
+    out = capsys.readouterr().out
+    assert "shuffled" in out and "free answers with all fields: 100.0" in out
+
+
+def test_any_benchmark_with_references_of_its_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = result(root, tmp_path / "true", 0)
+    (root / "toy" / "pictures.jsonl").unlink()
+    figures = scored(folder, root, monkeypatch)
+    assert "answers" not in figures and figures["text"] == {} and figures["form"]["chosen"]["complete"]["n"] == 4
+    file = tmp_path / "references.json"
+    file.write_text(json.dumps({"0.png": "a plain text", "1.png": ["one", "two"]}))
+    arguments = ["x", "--results", str(folder), "--benchmark_root", str(root), "--references", str(file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert score_answers.main() == 0 and "toy: 2 references" in capsys.readouterr().out
+    for wrong in ("[]", '{"0.png": 3}', '{"0.png": []}', "{"):
+        file.write_text(wrong)
+        with pytest.raises(InputError, match="references.json"):
+            score_answers.main()

@@ -1,0 +1,194 @@
+"""95 % intervals that know that pictures of one person or video are not independent, and fast ones for many pictures.
+
+Up to :data:`MANY` pictures the bootstrap, beyond them the infinitesimal jackknife (Efron 2014, JASA 109): each
+picture's derivative of a figure by its weight, summed within its group, squared and added. For the AUC that is DeLong's
+variance (DeLong et al. 1988).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffaa.metrics.ranking import RESAMPLES, Interval, bootstrap_intervals, ranking_statistics
+
+MANY = 5000
+"""Pictures above which derivatives take the bootstrap's place."""
+_CHUNK = 4_000_000  # weights held at once while resampling
+_Z95 = 1.959963984540054
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What figures are made of: ``fake`` and ``right`` (n,) bool, ``scores`` (n,) finite or None, ``groups`` (n,)."""
+
+    fake: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    scores: Values | None
+    groups: Sequence[str]
+
+    @functools.cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """(n,) each picture's group as a number, by the groups' names in order."""
+        number_of = {name: number for number, name in enumerate(sorted(set(self.groups)))}
+        return np.array([number_of[name] for name in self.groups], dtype=np.int64)
+
+    @functools.cached_property
+    def kinds(self) -> NDArray[np.int64]:
+        """(groups,) 0 for groups of reals only, 1 of fakes only, 2 of both."""
+        groups = int(self.numbers.max()) + 1
+        has_fake, has_real = (np.bincount(self.numbers[of], minlength=groups) > 0 for of in (self.fake, ~self.fake))
+        return np.where(has_fake & has_real, 2, has_fake).astype(np.int64)
+
+
+def ranking_intervals(fake: NDArray[np.bool_], scores: Values, *, seed: int = 0) -> dict[str, Interval | None]:
+    """Intervals of ``auc`` and ``average_precision`` of independent pictures; None unless both classes occur.
+
+    Args:
+        fake: (n,) bool.
+        scores: (n,) finite.
+        seed: of the bootstrap.
+    """
+    if fake.size <= MANY:
+        return bootstrap_intervals(fake, scores, seed=seed)
+    if not fake.any() or fake.all():
+        return {"auc": None, "average_precision": None}
+    return {
+        name: _by_derivative(value, derivative, fake.astype(np.int64))
+        for name, (value, derivative) in _ranking_derivatives(fake, scores).items()
+    }
+
+
+def group_intervals(pictures: Pictures, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval | None]:
+    """Intervals of ``accuracy, balanced_accuracy, recall_real, recall_fake, auc, average_precision`` by group.
+
+    Whole groups are drawn; those with reals only, with fakes only and with both each on their own, so that a resample
+    has all that the pictures have. A share of 0 or 1, of which every resample is the same, gets Wilson's interval as
+    if each group were one picture. The same groups give the same intervals, in whatever order their pictures come.
+
+    Returns:
+        (low, high) each; None where the figure is not defined.
+    """
+    if not pictures.fake.size:
+        return dict.fromkeys(_FIGURES)
+    groups = int(pictures.numbers.max()) + 1
+    figures = _figures(pictures, np.ones((1, groups)))
+    found: dict[str, Interval | None]
+    if pictures.fake.size > MANY:
+        found = {
+            name: _by_derivative(value, np.bincount(pictures.numbers, derivative).astype(np.float64), pictures.kinds)
+            for name, (value, derivative) in _derivatives(pictures).items()
+        }
+    else:
+        found = {name: _percentiles(values) for name, values in _drawn(pictures, resamples, seed).items()}
+    return {
+        name: _or_wilson(float(value[0]), found.get(name), groups) if np.isfinite(value[0]) else None
+        for name, value in figures.items()
+    }
+
+
+_FIGURES = ("accuracy", "balanced_accuracy", "recall_real", "recall_fake", "auc", "average_precision")
+
+
+def _figures(pictures: Pictures, weights: Values) -> Mapping[str, Values]:
+    """Each figure under (resamples, groups) weights of the groups: (resamples,), NaN where undefined."""
+    numbers, groups = pictures.numbers, weights.shape[1]
+
+    def total(of: NDArray[np.bool_]) -> Values:
+        return weights @ np.bincount(numbers[of], minlength=groups).astype(np.float64)
+
+    fake, right = pictures.fake, pictures.right
+    with np.errstate(invalid="ignore", divide="ignore"):
+        real_share, fake_share = total(~fake & right) / total(~fake), total(fake & right) / total(fake)
+        shares = {
+            "accuracy": total(right) / total(np.ones_like(fake)),
+            "balanced_accuracy": (real_share + fake_share) / 2,
+            "recall_real": real_share,
+            "recall_fake": fake_share,
+        }
+        if pictures.scores is None:
+            return shares
+        return shares | ranking_statistics(fake, pictures.scores, weights[:, numbers])
+
+
+def _drawn(pictures: Pictures, resamples: int, seed: int) -> dict[str, Values]:
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, pictures.kinds.size))
+    for kind in np.unique(pictures.kinds):
+        chosen = pictures.kinds == kind
+        size = int(chosen.sum())
+        weights[:, chosen] = rng.multinomial(size, np.full(size, 1 / size), resamples)
+    chunk = max(1, _CHUNK // pictures.fake.size)
+    parts = [_figures(pictures, weights[start : start + chunk]) for start in range(0, resamples, chunk)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _percentiles(values: Values) -> Interval | None:
+    # Of groups that hold both classes, a resample may by chance have one class only.
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return None
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _or_wilson(value: float, interval: Interval | None, groups: int) -> Interval | None:
+    if interval is None or interval[1] - interval[0] > 1e-12 or 0 < value < 1:
+        return interval
+    edge = _Z95**2 / (groups + _Z95**2)
+    return (0.0, edge) if value == 0 else (1 - edge, 1.0)
+
+
+def _derivatives(pictures: Pictures) -> dict[str, tuple[float, Values]]:
+    """Each figure with its derivative (n,) by the pictures' weights."""
+    fake, right = pictures.fake, pictures.right.astype(np.float64)
+    found = {"accuracy": (float(right.mean()), (right - right.mean()) / right.size)}
+    recalls = {}
+    for name, of in (("recall_real", ~fake), ("recall_fake", fake)):
+        if of.any():
+            share = float(right[of].mean())
+            recalls[name] = (share, np.where(of, right - share, 0.0) / of.sum())
+    found |= recalls
+    if len(recalls) == 2:
+        (real, by_real), (forged, by_fake) = recalls.values()
+        found["balanced_accuracy"] = ((real + forged) / 2, (by_real + by_fake) / 2)
+        if pictures.scores is not None:
+            found |= _ranking_derivatives(fake, pictures.scores)
+    return found
+
+
+def _ranking_derivatives(fake: NDArray[np.bool_], scores: Values) -> dict[str, tuple[float, Values]]:
+    """AUC and average precision, each with its derivative (n,) by the pictures' weights; both classes occur."""
+    negated, group = np.unique(-scores, return_inverse=True)
+    fakes, reals = (np.bincount(group[of], minlength=negated.size).astype(np.float64) for of in (fake, ~fake))
+    n_fake, n_real = fakes.sum(), reals.sum()
+    above_real = np.cumsum(fakes) - fakes / 2
+    below_fake = n_real - np.cumsum(reals) + reals / 2
+    auc = float((reals * above_real).sum() / (n_fake * n_real))
+    by_auc = np.where(fake, (below_fake / n_real - auc)[group] / n_fake, (above_real / n_fake - auc)[group] / n_real)
+    true, called = np.cumsum(fakes), np.cumsum(fakes + reals)
+    precision = true / called
+    area = float((fakes * precision).sum() / n_fake)
+    # One more fake at a score adds its precision there and moves that of all steps at or below it; a real only moves.
+    moves_fake = np.cumsum((fakes * (called - true) / called**2)[::-1])[::-1]
+    moves_real = -np.cumsum((fakes * true / called**2)[::-1])[::-1]
+    by_area = np.where(fake, (precision + moves_fake - area)[group], moves_real[group]) / n_fake
+    return {"auc": (auc, by_auc), "average_precision": (area, by_area)}
+
+
+def _by_derivative(value: float, derivatives: Values, kinds: NDArray[np.int64]) -> Interval:
+    """From the derivatives by what is drawn, each kind on its own; normal on the logit, so that it stays in 0..1."""
+    variance = 0.0
+    for kind in np.unique(kinds):
+        part = derivatives[kinds == kind]
+        variance += float(part.var(ddof=1)) * part.size if part.size > 1 else 0.0
+    if not 0 < value < 1 or variance == 0:
+        return value, value
+    centre, half = np.log(value / (1 - value)), _Z95 * np.sqrt(variance) / (value * (1 - value))
+    return float(1 / (1 + np.exp(half - centre))), float(1 / (1 + np.exp(-half - centre)))

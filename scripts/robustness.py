@@ -1,0 +1,187 @@
+"""How a method's figures fall when pictures are corrupted: a sweep over kinds and levels, as table, JSON and picture.
+
+Every point is an evaluation with ``--degrade``, whose result folder a second call finds, so that a killed sweep goes
+on. The JSON maps each corruption to its levels (0: the pictures as they are), accuracies and AUCs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffaa.config import Switch, parse
+from ffaa.data.corruptions import CORRUPTIONS
+from ffaa.evaluation.benchmarks import EvalConfig, Result, sweep
+from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, PROJECT_ROOT, atomic_write_text, closest, make_folder, run_door
+from ffaa.types import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    benchmark: str = "free_ma"
+    """One benchmark, by its name or its folder."""
+    method: str = "ffaa"
+    """The system."""
+    model: str = "mini"
+    """A folder of configs/<method>/."""
+    checkpoint: Path | None = None
+    """Weights instead of those that the model's config names."""
+    corruptions: str = ",".join(CORRUPTIONS)
+    """Kinds, separated by commas."""
+    levels: str = "1,2,3,4,5"
+    """Levels of each, separated by commas."""
+    eval_num: int = -1
+    """How many pictures; -1 for all."""
+    generate_num: int | None = None
+    """Answers per picture."""
+    max_new_tokens: int | None = None
+    """Token limit of an answer."""
+    crop: Switch = False
+    """Cut out the largest face, after the corruption."""
+    cache: Switch = True
+    """Use answers that earlier runs kept, and keep new ones; each corruption makes new pictures."""
+    seed: int = 0
+    """Of the corruptions, and chooses the free questions."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16."""
+    benchmark_root: Path | None = None
+    """Folder of the benchmarks."""
+    result_root: Path | None = None
+    """Folder of the results."""
+    out: Path | None = None
+    """Folder for robustness.json and robustness.png; by default results/<benchmark>/robustness-<method>-<model>."""
+
+    @property
+    def names(self) -> list[str]:
+        """The chosen kinds."""
+        names = [name.strip() for name in self.corruptions.split(",") if name.strip()]
+        for name in names:
+            if name not in CORRUPTIONS:
+                raise InputError(f"no corruption {name!r}{closest(name, CORRUPTIONS)}")
+        return names
+
+    @property
+    def strengths(self) -> list[int]:
+        """The chosen levels, without 0."""
+        words = [word.strip() for word in self.levels.split(",") if word.strip()]
+        if not words or not all(word in "12345" and len(word) == 1 for word in words):
+            raise InputError(f"levels are numbers from 1 to 5 with commas between them, got {self.levels!r}")
+        return sorted(set(map(int, words)))
+
+
+def results_of(options: Options) -> dict[str, Result]:
+    """The result under each corruption, and under none as ``""``."""
+    if "," in options.benchmark:
+        raise InputError("give one benchmark: curves of several would need a call each")
+    told = {
+        key: getattr(options, key)
+        for key in (
+            "benchmark", "method", "model", "checkpoint", "eval_num", "generate_num", "max_new_tokens", "crop", "cache",
+            "seed", "device", "dtype", "benchmark_root", "result_root",
+        )
+    }  # fmt: skip
+    wanted = ["", *(f"{name}@{level}" for name in options.names for level in options.strengths)]
+    found: dict[str, Result] = {}
+    for degrade, results in zip(wanted, sweep(EvalConfig(**told), wanted), strict=True):
+        found.update((degrade, result) for result in results)
+    return found
+
+
+def curves(results: Mapping[str, Result], names: Sequence[str], levels: Sequence[int]) -> dict[str, Any]:
+    """Corruption -> ``levels, values, acc, auc`` and their intervals, the uncorrupted pictures first."""
+
+    def figure(name: str, key: str) -> list[Any]:
+        of = [results[""], *(results[f"{name}@{level}"] for level in levels)]
+        return [result.summary["decisions"]["method"][key] for result in of]
+
+    return {
+        name: {
+            "levels": [0, *levels],
+            "values": [None, *(CORRUPTIONS[name].levels[level - 1] for level in levels)],
+            "parameter": CORRUPTIONS[name].parameter,
+            **{short: figure(name, key) for short, key in FIGURES.items()},
+        }
+        for name in names
+    }
+
+
+FIGURES = {
+    "acc": "accuracy",
+    "acc_interval": "accuracy_interval",
+    "auc": "auc",
+    "auc_interval": "auc_interval",
+    "bacc": "balanced_accuracy",
+    "recall_real": "recall_real",
+    "recall_fake": "recall_fake",
+}
+
+
+def table(found: Mapping[str, Mapping[str, Any]], key: str, title: str) -> str:
+    """A Markdown table, a row a corruption and a column a level, in %."""
+    levels = next(iter(found.values()))["levels"]
+    head = f"| {title} | " + " | ".join("none" if not level else f"level {level}" for level in levels) + " |"
+    rows = [
+        f"| {name} | " + " | ".join("-" if value is None else f"{100 * value:.1f}" for value in curve[key]) + " |"
+        for name, curve in found.items()
+    ]
+    return "\n".join([head, "|---" * (len(levels) + 1) + "|", *rows])
+
+
+def draw(found: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None:
+    """Accuracy and AUC over the levels, a small plot a corruption, with 95 % bands."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    across = min(4, len(found))
+    down = -(-len(found) // across)
+    figure, axes = plt.subplots(down, across, figsize=(2.6 * across, 2.2 * down), sharey=True, squeeze=False)
+    for axis, (name, curve) in zip(axes.flat, found.items(), strict=False):
+        for key, colour in (("acc", "#1b6ca8"), ("auc", "#c8553d")):
+            points = [
+                (level, value, interval or (value, value))
+                for level, value, interval in zip(curve["levels"], curve[key], curve[f"{key}_interval"], strict=True)
+                if value is not None
+            ]
+            at = [level for level, _, _ in points]
+            axis.plot(at, [100 * value for _, value, _ in points], "o-", color=colour, ms=3, label=key.upper())
+            low, high = ([100 * band[side] for _, _, band in points] for side in (0, 1))
+            axis.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+        axis.set_title(name, fontsize=9)
+        axis.axhline(50, color="0.7", lw=0.8)
+        axis.set_xticks(curve["levels"])
+        axis.tick_params(labelsize=7)
+    for axis in list(axes.flat)[len(found) :]:
+        axis.set_visible(False)
+    axes[0][0].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def main() -> int:
+    options = parse(Options, prog="robustness.py", description=__doc__ or "")
+    names, levels = options.names, options.strengths
+    results = results_of(options)
+    clean = results[""]
+    found = curves(results, names, levels)
+    out = options.out or (options.result_root or PROJECT_ROOT / "results") / clean.benchmark / (
+        f"robustness-{options.method}-{Path(options.model).name}"
+    )
+    make_folder(out)
+    atomic_write_text(out / "robustness.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    title = f"{clean.benchmark}, {options.method}-{Path(options.model).name}, {clean.summary['n']} pictures"
+    draw(found, title, out / "robustness.png")
+    print(f"{title}\n\n{table(found, 'acc', 'ACC')}\n\n{table(found, 'auc', 'AUC')}\n\nsaved in {out}")
+    return EXIT_PARTIAL if any(result.summary["n_failed"] for result in results.values()) else EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ffaa.metrics import intervals
+from ffaa.metrics.intervals import Pictures, group_intervals, ranking_intervals
+from ffaa.metrics.ranking import average_precision, bootstrap_intervals, ranking_statistics, roc_auc
+
+
+def drawn(n_groups: int, size: int, seed: int, alike: float) -> Pictures:
+    """Groups of one label whose pictures share so much of their noise."""
+    rng = np.random.default_rng(seed)
+    fake = np.repeat(np.arange(n_groups) % 2 == 1, size)
+    noise = alike * np.repeat(rng.normal(size=n_groups), size) + (1 - alike**2) ** 0.5 * rng.normal(
+        size=n_groups * size
+    )
+    scores = 1 / (1 + np.exp(-(fake - 0.5 + noise)))
+    groups = [f"video {index}" for index in np.repeat(np.arange(n_groups), size)]
+    return Pictures(fake, (scores > 0.5) == fake, scores, groups)
+
+
+def test_statistics_under_weights_are_those_of_repeated_pictures() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 40), rng.integers(0, 6, 40) / 6
+    weights = rng.integers(0, 3, (5, 40)).astype(float)
+    found = ranking_statistics(labels, scores, weights)
+    for row, auc, precision in zip(weights, found["auc"], found["average_precision"], strict=True):
+        again = np.repeat(np.arange(40), row.astype(int))
+        assert auc == pytest.approx(roc_auc(labels[again], scores[again]))
+        assert precision == pytest.approx(average_precision(labels[again], scores[again]))
+    assert np.isnan(ranking_statistics([0, 1], [0.1, 0.2], np.array([[1.0, 0.0]]))["auc"]).all()
+
+
+def test_pictures_of_one_video_say_less() -> None:
+    alike, apart = drawn(40, 20, 0, 0.9), drawn(40, 20, 0, 0.0)
+    alone = Pictures(alike.fake, alike.right, alike.scores, [str(index) for index in range(800)])
+    for name in ("accuracy", "balanced_accuracy", "auc", "average_precision"):
+        wide, narrow = group_intervals(alike)[name], group_intervals(alone)[name]
+        assert wide is not None and narrow is not None
+        assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+        independent = group_intervals(apart)[name]
+        assert independent is not None and independent[1] - independent[0] < (wide[1] - wide[0]) / 2
+
+
+def test_single_pictures_as_groups_give_the_stratified_bootstrap() -> None:
+    pictures = drawn(200, 1, 1, 0.0)
+    assert pictures.scores is not None
+    by_group, plain = group_intervals(pictures), bootstrap_intervals(pictures.fake, pictures.scores)
+    for name in ("auc", "average_precision"):
+        assert by_group[name] == pytest.approx(plain[name], abs=0.01)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_derivatives_agree_with_the_bootstrap(alike: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = drawn(300, 10, 2, alike)
+    assert pictures.scores is not None
+    by_bootstrap, plain = group_intervals(pictures), ranking_intervals(pictures.fake, pictures.scores)
+    monkeypatch.setattr(intervals, "MANY", 0)
+    by_derivative, fast = group_intervals(pictures), ranking_intervals(pictures.fake, pictures.scores)
+    for name, interval in by_bootstrap.items():
+        assert by_derivative[name] == pytest.approx(interval, abs=0.006), name
+    for name in ("auc", "average_precision"):
+        assert fast[name] == pytest.approx(plain[name], abs=0.004)
+
+
+def test_intervals_do_not_depend_on_the_order() -> None:
+    pictures = drawn(20, 5, 3, 0.5)
+    assert pictures.scores is not None
+    order = np.random.default_rng(0).permutation(100)
+    shuffled = Pictures(
+        pictures.fake[order], pictures.right[order], pictures.scores[order], [pictures.groups[i] for i in order]
+    )
+    assert group_intervals(pictures) == group_intervals(shuffled)
+
+
+@pytest.mark.parametrize("many", [5000, 0])
+def test_degenerate_pictures(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "MANY", many)
+    none = np.zeros(0, dtype=bool)
+    assert set(group_intervals(Pictures(none, none, None, [])).values()) == {None}
+    real = np.zeros(3, dtype=bool)
+    found = group_intervals(Pictures(real, ~real, np.full(3, 0.5), ["a", "a", "b"]))
+    # All right in two groups: Wilson's interval of two of two, not one without width.
+    assert found["accuracy"] == pytest.approx((2 / (2 + 1.959964**2), 1.0), abs=1e-4)
+    assert found["recall_fake"] is found["balanced_accuracy"] is found["auc"] is None
+    one = group_intervals(Pictures(~real[:1], real[:1], None, ["a"]))
+    assert one["accuracy"] is not None and one["accuracy"][0] == 0.0 and "auc" not in one or one["auc"] is None
+    constant = group_intervals(
+        Pictures(np.array([True, False]), np.array([True, False]), np.array([0.5, 0.5]), ["a", "b"])
+    )
+    assert constant["auc"] == (0.5, 0.5)
+    # One person with a real and a fake picture: every resample is the set itself.
+    both = group_intervals(Pictures(np.array([True, False]), np.array([True, True]), np.array([0.9, 0.1]), ["a", "a"]))
+    assert both["auc"] == both["accuracy"] == pytest.approx((1 / (1 + 1.959964**2), 1.0), abs=1e-4)
+
+
+def test_the_interval_covers_under_groups() -> None:
+    hits = 0
+    for seed in range(120):
+        pictures = drawn(60, 5, seed, 0.8)
+        interval = group_intervals(pictures, resamples=300)["auc"]
+        assert interval is not None
+        # P(a fake's normal is above a real's): means one apart, each of variance one.
+        hits += interval[0] <= 0.7602 <= interval[1]
+    assert hits >= 105

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ffaa.runtime import EXIT_DONE
+from ffaa.types import InputError
+from scripts import robustness
+from tests.evaluation.toy import make_benchmark
+
+
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    told = [
+        "--model=tiny", "--dtype=float32", "--max_new_tokens=4", "--device=cpu", "--benchmark=toy_two",
+        f"--benchmark_root={tmp_path / 'benchmark'}", f"--result_root={tmp_path / 'results'}", *arguments,
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["robustness.py", *told])
+    return robustness.main()
+
+
+def test_a_sweep_writes_curves_that_a_second_call_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_benchmark(tmp_path / "benchmark", 4, "toy_two")
+    assert call(tmp_path, monkeypatch, "--corruptions=jpeg,noise", "--levels=1,5") == EXIT_DONE
+    out = tmp_path / "results" / "toy_two" / "robustness-ffaa-tiny"
+    found = json.loads((out / "robustness.json").read_text())
+    assert list(found) == ["jpeg", "noise"] and found["jpeg"]["levels"] == [0, 1, 5]
+    assert found["jpeg"]["values"] == [None, 90, 10]
+    assert len(found["noise"]["acc"]) == len(found["noise"]["auc"]) == len(found["noise"]["auc_interval"]) == 3
+    assert found["jpeg"]["acc"][0] == found["noise"]["acc"][0]
+    assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "| ACC | none | level 1 | level 5 |" in printed and "| noise | " in printed
+    # Four corruptions and the clean pictures, a folder each; a second call analyses nothing anew.
+    folders = sorted(path.parent for path in (tmp_path / "results" / "toy_two").glob("*/predictions.jsonl"))
+    assert len(folders) == 5
+    before = [(folder / "predictions.jsonl").stat().st_mtime_ns for folder in folders]
+    assert call(tmp_path, monkeypatch, "--corruptions=jpeg,noise", "--levels=1,5") == EXIT_DONE
+    assert before == [(folder / "predictions.jsonl").stat().st_mtime_ns for folder in folders]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--corruptions=jpg", "no corruption 'jpg'.*jpeg"),
+        ("--levels=0", "from 1 to 5"),
+        ("--levels=", "from 1 to 5"),
+        ("--benchmark=a,b", "give one benchmark"),
+    ],
+)
+def test_bad_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call(tmp_path, monkeypatch, argument)
