@@ -1,0 +1,233 @@
+"""A LLaVA of random weights as the original code writes it: names, files, settings and sentencepiece tokenizer by hand.
+
+``forward`` is the same model from its formulas, on the published names, without transformers.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from ffaa.dialogue.prompts import FREE_QUESTIONS, SYSTEM_PROMPT
+
+WIDTH, HEADS, KV_HEADS, LAYERS, MIDDLE = 64, 4, 2, 2, 96
+VISION_WIDTH, VISION_LAYERS, PATCH, SIDE = 128, 3, 8, 32  # 64 channels a head, as all of OpenAI's CLIP
+ROPE_THETA, EPS = 1e6, 1e-5
+TOWER = "model.vision_tower.vision_tower.vision_model."
+Weights = dict[str, Tensor]
+
+
+def sentencepiece_model(vocabulary: int = 420) -> bytes:
+    """A byte-pair model laid out as Llama's: <unk> <s> </s>, bytes, text as it is, a dummy prefix."""
+    lines = [SYSTEM_PROMPT, *FREE_QUESTIONS, "Analysis result: real", "Forgery reasoning: the skin\tis  smooth"]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines * 3), model_writer=model, vocab_size=vocabulary, model_type="bpe",
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, minloglevel=2,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+def settings(vocabulary: int = 420, **changed: Any) -> dict[str, Any]:
+    """``config.json`` as the original code writes it."""
+    values = {
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "model_type": "llava_llama",
+        "hidden_act": "silu",
+        "hidden_size": WIDTH,
+        "intermediate_size": MIDDLE,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "num_hidden_layers": LAYERS,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": EPS,
+        "rope_theta": ROPE_THETA,
+        "rope_scaling": None,
+        "tie_word_embeddings": False,
+        "vocab_size": vocabulary,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "float32",
+        "freeze_mm_mlp_adapter": False,
+        "image_aspect_ratio": "pad",
+        "mm_hidden_size": VISION_WIDTH,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_feature": "patch",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "mm_use_im_start_end": False,
+        "mm_use_im_patch_token": False,
+        "unfreeze_mm_vision_tower": True,
+    }
+    return {**values, **changed}
+
+
+def weights(vocabulary: int = 420, seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> Weights:
+    """All tensors of a merged checkpoint, random, by their published names."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int, scale: float = 0.08) -> Tensor:
+        return torch.randn(*shape, generator=generator) * scale
+
+    kv = width * KV_HEADS // HEADS
+    found = {
+        "model.embed_tokens.weight": random(vocabulary, width, scale=1.0),
+        "model.norm.weight": 1 + random(width),
+        "lm_head.weight": random(vocabulary, width, scale=0.3),
+        "model.image_newline": random(width),
+        "model.mm_projector.0.weight": random(width, VISION_WIDTH),
+        "model.mm_projector.0.bias": random(width),
+        "model.mm_projector.2.weight": random(width, width),
+        "model.mm_projector.2.bias": random(width),
+        TOWER + "embeddings.class_embedding": random(VISION_WIDTH),
+        TOWER + "embeddings.patch_embedding.weight": random(VISION_WIDTH, 3, PATCH, PATCH),
+        TOWER + "embeddings.position_embedding.weight": random((SIDE // PATCH) ** 2 + 1, VISION_WIDTH),
+        TOWER + "embeddings.position_ids": torch.arange((SIDE // PATCH) ** 2 + 1)[None],
+    }
+    for index in range(layers):
+        shapes = {
+            "self_attn.q_proj": (width, width), "self_attn.k_proj": (kv, width), "self_attn.v_proj": (kv, width),
+            "self_attn.o_proj": (width, width), "mlp.gate_proj": (MIDDLE, width), "mlp.up_proj": (MIDDLE, width),
+            "mlp.down_proj": (width, MIDDLE),
+        }  # fmt: skip
+        found |= {f"model.layers.{index}.{name}.weight": random(*shape, scale=0.2) for name, shape in shapes.items()}
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            found[f"model.layers.{index}.{name}.weight"] = 1 + random(width)
+    norms = ["pre_layrnorm", "post_layernorm"]
+    for index in range(VISION_LAYERS):
+        inner = f"encoder.layers.{index}."
+        norms += [inner + "layer_norm1", inner + "layer_norm2"]
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            found[f"{TOWER}{inner}self_attn.{name}.weight"] = random(VISION_WIDTH, VISION_WIDTH)
+            found[f"{TOWER}{inner}self_attn.{name}.bias"] = random(VISION_WIDTH)
+        for name, shape in (("fc1", (160, VISION_WIDTH)), ("fc2", (VISION_WIDTH, 160))):
+            found[f"{TOWER}{inner}mlp.{name}.weight"] = random(*shape)
+            found[f"{TOWER}{inner}mlp.{name}.bias"] = random(shape[0])
+    for name in norms:
+        found[f"{TOWER}{name}.weight"] = 1 + random(VISION_WIDTH)
+        found[f"{TOWER}{name}.bias"] = random(VISION_WIDTH)
+    return found
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, kind: str = "bin3") -> Path:
+    """The folder of a checkpoint: ``bin3`` or ``safetensors3`` in three shards with an index, or ``bin`` whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(values))
+    (folder / "tokenizer.model").write_bytes(sentencepiece_model())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"add_bos_token": True, "legacy": True, "pad_token": "<unk>", "tokenizer_class": "LlamaTokenizer"})
+    )
+    if kind == "bin":
+        torch.save(dict(tensors), folder / "pytorch_model.bin")
+        return folder
+    stem, suffix = ("pytorch_model", "bin") if kind == "bin3" else ("model", "safetensors")
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
+    for index in range(3):
+        file = f"{stem}-{index + 1:05d}-of-00003.{suffix}"
+        part = {name: tensors[name].contiguous() for name in names[index::3]}
+        weight_map |= dict.fromkeys(part, file)
+        if suffix == "bin":
+            torch.save(part, folder / file)
+        else:
+            save_file(part, folder / file, metadata={"format": "pt"})
+    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+def pixels(image: Image.Image, side: int = SIDE) -> Tensor:
+    """LLaVA's ``pad`` mode: a square of CLIP's mean colour, the picture in its middle, bicubic, normalised."""
+    longer = max(image.size)
+    square = Image.new("RGB", (longer, longer), (122, 116, 104))
+    square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
+    array = np.asarray(square.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    mean = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+    deviation = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+    return torch.from_numpy(((array - mean) / deviation).transpose(2, 0, 1).copy())[None]
+
+
+def tower_states(w: Mapping[str, Tensor], prefix: str, values: Tensor, heads: int) -> list[Tensor]:
+    """CLIP's hidden states, embeddings first: pre-norm blocks, quick GELU, full attention."""
+    width = w[prefix + "embeddings.class_embedding"].shape[0]
+    patch = w[prefix + "embeddings.patch_embedding.weight"]
+    patches = F.conv2d(values, patch, stride=patch.shape[-1]).flatten(2).transpose(1, 2)
+    first = w[prefix + "embeddings.class_embedding"].expand(values.shape[0], 1, -1)
+    x = torch.cat([first, patches], dim=1) + w[prefix + "embeddings.position_embedding.weight"]
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, (width,), w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"], 1e-5)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, w[f"{prefix}{name}.weight"], w[f"{prefix}{name}.bias"])
+
+    states = [norm(x, "pre_layrnorm")]
+    index = 0
+    while f"{prefix}encoder.layers.{index}.layer_norm1.weight" in w:
+        inner, x = f"encoder.layers.{index}.", states[-1]
+        y = norm(x, inner + "layer_norm1")
+        q, k, v = (
+            linear(y, f"{inner}self_attn.{name}").unflatten(-1, (heads, -1)).transpose(1, 2)
+            for name in ("q_proj", "k_proj", "v_proj")
+        )
+        mixed = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(width // heads), dim=-1) @ v
+        x = x + linear(mixed.transpose(1, 2).flatten(2), inner + "self_attn.out_proj")
+        y = linear(norm(x, inner + "layer_norm2"), inner + "mlp.fc1")
+        states.append(x + linear(y * torch.sigmoid(1.702 * y), inner + "mlp.fc2"))
+        index += 1
+    return states
+
+
+def forward(w: Mapping[str, Tensor], ids: list[int], values: Tensor, placeholder: int = -200) -> Tensor:
+    """Logits (positions, vocabulary) of one row whose ``placeholder`` stands for all of the picture's features."""
+    state = tower_states(w, TOWER, values, VISION_WIDTH // 64)[-2][:, 1:]
+    y = F.gelu(F.linear(state, w["model.mm_projector.0.weight"], w["model.mm_projector.0.bias"]))
+    image = F.linear(y, w["model.mm_projector.2.weight"], w["model.mm_projector.2.bias"])[0]
+    at = ids.index(placeholder)
+    embed = w["model.embed_tokens.weight"]
+    x = torch.cat([embed[torch.tensor(ids[:at])], image, embed[torch.tensor(ids[at + 1 :])]])
+    length, head = x.shape[0], WIDTH // HEADS
+    angle = torch.arange(length)[:, None] / ROPE_THETA ** (torch.arange(0, head, 2) / head)
+    cos, sin = torch.cat([angle, angle], 1).cos(), torch.cat([angle, angle], 1).sin()
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return x / (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt() * w[name]
+
+    def turn(x: Tensor) -> Tensor:
+        left, right = x.chunk(2, dim=-1)
+        return x * cos + torch.cat([-right, left], dim=-1) * sin
+
+    future = torch.ones(length, length).triu(1).bool()
+    for index in range(LAYERS):
+        inner = f"model.layers.{index}."
+        y = norm(x, inner + "input_layernorm.weight")
+        q, k, v = (
+            (y @ w[f"{inner}self_attn.{name}_proj.weight"].T).unflatten(-1, (-1, head)).transpose(0, 1)
+            for name in ("q", "k", "v")
+        )
+        k, v = (one.repeat_interleave(HEADS // KV_HEADS, dim=0) for one in (turn(k), v))
+        scores = (turn(q) @ k.transpose(-1, -2) / math.sqrt(head)).masked_fill(future, -math.inf)
+        mixed = (torch.softmax(scores, dim=-1) @ v).transpose(0, 1).flatten(1)
+        x = x + mixed @ w[inner + "self_attn.o_proj.weight"].T
+        y = norm(x, inner + "post_attention_layernorm.weight")
+        gate, up = (y @ w[f"{inner}mlp.{name}_proj.weight"].T for name in ("gate", "up"))
+        x = x + (F.silu(gate) * up) @ w[inner + "mlp.down_proj.weight"].T
+    return norm(x, "model.norm.weight") @ w["lm_head.weight"].T
+
+
+def reference_ids(model: sentencepiece.SentencePieceProcessor, prompt: str, placeholder: int = -200) -> list[int]:
+    """The two halves of a prompt encoded apart by sentencepiece itself, one placeholder between them."""
+    before, after = prompt.split("<image>")
+    return [model.bos_id(), *model.encode(before), placeholder, *model.encode(after)]
