@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ffaa.config import dump_yaml, load_yaml, model_folder, parse
+from ffaa.config import Switch, dump_yaml, load_yaml, model_folder, parse
 from ffaa.runtime import EXIT_DONE, atomic_write_text, git_revision, run_door, sha256_file
 from ffaa.types import InputError
 
@@ -46,9 +46,9 @@ class Options:
     """Of the language model's weights; keep: as they are."""
     shard_gb: float = 5.0
     """Most gigabytes (10^9 bytes) of an output file."""
-    mids_padding_mask: bool = False
+    mids_padding_mask: Switch = False
     """Keep padding out of the selector's attention; the published weights were trained and scored without."""
-    mids_mask_answers: bool = True
+    mids_mask_answers: Switch = True
     """Show the selector description and reasoning alone, as the published evaluation does."""
     mids_channel_order: Literal["rgb", "bgr"] = "rgb"
     """Order of the colours that the selector sees: rgb in the published evaluation, bgr in its training."""

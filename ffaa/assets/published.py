@@ -16,7 +16,6 @@ from ffaa.types import InputError
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = PROJECT_ROOT / "checkpoints"
 _TEXT = ("*.json", "tokenizer.model")
 
 

@@ -75,14 +75,14 @@ def settings(vocabulary: int = 420, **changed: Any) -> dict[str, Any]:
     return {**values, **changed}
 
 
-def weights(vocabulary: int = 420, seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> Weights:
-    """All tensors of a merged checkpoint, random, by their published names."""
+def weights(vocabulary: int = 420, seed: int = 0, width: int = WIDTH, layers: int = LAYERS, wide: int = 0) -> Weights:
+    """All tensors of a merged checkpoint, random, by published names; ``wide``: middle layers of so many widths."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int, scale: float = 0.08) -> Tensor:
         return torch.randn(*shape, generator=generator) * scale
 
-    kv = width * KV_HEADS // HEADS
+    kv, middle = width * KV_HEADS // HEADS, wide * width or MIDDLE
     found = {
         "model.embed_tokens.weight": random(vocabulary, width, scale=1.0),
         "model.norm.weight": 1 + random(width),
@@ -100,8 +100,8 @@ def weights(vocabulary: int = 420, seed: int = 0, width: int = WIDTH, layers: in
     for index in range(layers):
         shapes = {
             "self_attn.q_proj": (width, width), "self_attn.k_proj": (kv, width), "self_attn.v_proj": (kv, width),
-            "self_attn.o_proj": (width, width), "mlp.gate_proj": (MIDDLE, width), "mlp.up_proj": (MIDDLE, width),
-            "mlp.down_proj": (width, MIDDLE),
+            "self_attn.o_proj": (width, width), "mlp.gate_proj": (middle, width), "mlp.up_proj": (middle, width),
+            "mlp.down_proj": (width, middle),
         }  # fmt: skip
         found |= {f"model.layers.{index}.{name}.weight": random(*shape, scale=0.2) for name, shape in shapes.items()}
         for name in ("input_layernorm", "post_attention_layernorm"):
