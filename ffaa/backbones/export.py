@@ -11,10 +11,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoProcessor, LlavaImageProcessor, PreTrainedModel, ProcessorMixin
 
-from ffaa.backbones.adapter import WEIGHTS_FILE, check_numbers, holds_whole_model, load_mllm
+from ffaa.backbones.adapter import WEIGHTS_FILE, check_numbers, check_shapes, holds_whole_model, load_mllm
 from ffaa.backbones.identity import local_folder
 from ffaa.backbones.llava_convert import SHARD_BYTES, Account, convert_llava
-from ffaa.backbones.llava_layout import read_json
+from ffaa.backbones.llava_layout import read_json, saved_name
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.backbones.templates import OWN, adds_bos, chat_template
 from ffaa.backbones.weight_files import tensor_shapes, weight_files
@@ -95,12 +95,28 @@ def _export_loaded(
     processor.save_pretrained(out)
     if config.image_aspect == "pad":
         _pad_pictures(out, config.image_size)
-    account = Account(notes=["the base was loaded whole; its tensors are saved under the names that it holds them by"])
+    account = Account(notes=["the base was loaded whole, its tensors by the names that it holds them by in memory"])
+    _check_names(model, out)
+    account.used |= {name: name for name in model.state_dict()}
     with safe_open(checkpoint / "mllm" / WEIGHTS_FILE, framework="pt") as adapter:
         # load_mllm has refused an adapter with any tensor more or less than the model takes.
         for name in adapter.keys():
             account.used[name] = name.removeprefix("base_model.model.").partition(".lora_")[0]
     return account
+
+
+def _check_names(model: PreTrainedModel, out: Path) -> None:
+    """Whether a saved LLaVA holds all that it held in memory; of other families transformers alone knows the names."""
+    if model.config.model_type != "llava":
+        return
+    held = {saved_name(name, "hf")[0]: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    written = {saved_name(name, "hf")[0]: shape for name, shape in tensor_shapes(weight_files(out)).items()}
+    tied = {"language_model.lm_head.weight"} if model.config.tie_word_embeddings else set()
+    check_shapes(
+        {str(name): shape for name, shape in held.items() if name not in tied},
+        {str(name): shape for name, shape in written.items() if name not in tied},
+        out,
+    )
 
 
 def _pad_pictures(folder: Path, side: int) -> None:

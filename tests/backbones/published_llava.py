@@ -8,6 +8,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ffaa.backbones.llava_convert import convert_llava
 from ffaa.dialogue.prompts import FREE_QUESTIONS, SYSTEM_PROMPT
 
 WIDTH, HEADS, KV_HEADS, LAYERS, MIDDLE = 64, 4, 2, 2, 96
@@ -231,3 +235,74 @@ def reference_ids(model: sentencepiece.SentencePieceProcessor, prompt: str, plac
     """The two halves of a prompt encoded apart by sentencepiece itself, one placeholder between them."""
     before, after = prompt.split("<image>")
     return [model.bos_id(), *model.encode(before), placeholder, *model.encode(after)]
+
+
+def picture(width: int = 43, height: int = 70, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def convert(source: Path, out: Path, **options: object) -> Path:
+    out.mkdir()
+    convert_llava(source, out, **options)  # type: ignore[arg-type]
+    return out
+
+
+LORA_TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
+
+
+def lora(folder: Path, base: dict[str, torch.Tensor], *, tower_b: float = 0.0, r: int = 4) -> dict[str, torch.Tensor]:
+    """A LoRA folder as the original code saves it; the tensors of the merged model."""
+    generator = torch.Generator().manual_seed(9)
+    merged, adapters = dict(base), dict[str, torch.Tensor]()
+    for index in range(LAYERS):
+        for target in LORA_TARGETS:
+            name = f"model.layers.{index}.{target}"
+            rows, columns = base[f"{name}.weight"].shape
+            down, up = torch.randn(r, columns, generator=generator), torch.randn(rows, r, generator=generator) * 0.05
+            adapters |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+            merged[f"{name}.weight"] = base[f"{name}.weight"] + 6 / r * up @ down
+    tower = TOWER + "encoder.layers.0.self_attn.q_proj"
+    adapters[f"{tower}.lora_A.weight"] = torch.randn(r, VISION_WIDTH)
+    adapters[f"{tower}.lora_B.weight"] = torch.full((VISION_WIDTH, r), tower_b)
+    others = {name: base[name] + 0.1 for name in base if "mm_projector" in name}
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({f"base_model.model.{name}": one for name, one in adapters.items()}, folder / "adapter_model.bin")
+    torch.save({f"base_model.model.{name}": one for name, one in others.items()}, folder / "non_lora_trainables.bin")
+    facts = {"r": r, "lora_alpha": 6, "bias": "none", "base_model_name_or_path": "liuhaotian/llava-v1.6-mistral-7b"}
+    (folder / "adapter_config.json").write_text(json.dumps(facts))
+    (folder / "config.json").write_text(json.dumps(settings()))
+    return {**merged, **others}
+
+
+_ALONE = """
+import json, sys
+import numpy as np
+from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+folder = sys.argv[1]
+model, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+size = tuple(map(int, sys.argv[2].split("x")))
+image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+answers = []
+for question in json.loads(sys.argv[3]):
+    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}
+    inputs = processor.apply_chat_template(
+        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    made = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1]:]
+    answers.append(processor.tokenizer.decode(made, skip_special_tokens=True))
+assert not [name for name in sys.modules if name.split(".")[0] == "ffaa"]
+print(json.dumps(answers))
+"""
+
+
+def answers_of_transformers_alone(folder: Path, size: tuple[int, int], questions: list[str], place: Path) -> list[str]:
+    """What the folder's model answers in a process that has no code of this project."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE, str(folder), f"{size[0]}x{size[1]}", json.dumps(questions)],
+        capture_output=True, text=True, cwd=place, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sentencepiece
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
@@ -23,18 +18,7 @@ from ffaa.backbones.mllm import MllmConfig, build_mllm
 from ffaa.dialogue.prompts import FREE_QUESTIONS, SYSTEM_PROMPT
 from ffaa.types import InputError
 from tests.backbones import published_llava as published
-
-LORA_TARGETS = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj")
-
-
-def picture(width: int = 43, height: int = 70, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def convert(source: Path, out: Path, **options: object) -> Path:
-    out.mkdir()
-    convert_llava(source, out, **options)  # type: ignore[arg-type]
-    return out
+from tests.backbones.published_llava import LORA_TARGETS, answers_of_transformers_alone, convert, lora, picture
 
 
 @pytest.fixture(scope="module")
@@ -120,30 +104,6 @@ def test_every_tensor_is_there_once_whatever_the_files(kind: str, shard_bytes: i
     assert torch.equal(model.model.vision_tower.pre_layrnorm.bias, tensors[published.TOWER + "pre_layrnorm.bias"])
 
 
-def lora(folder: Path, base: dict[str, torch.Tensor], *, tower_b: float = 0.0, r: int = 4) -> dict[str, torch.Tensor]:
-    """A LoRA folder as the original code saves it; the tensors of the merged model."""
-    generator = torch.Generator().manual_seed(9)
-    merged, adapters = dict(base), dict[str, torch.Tensor]()
-    for index in range(published.LAYERS):
-        for target in LORA_TARGETS:
-            name = f"model.layers.{index}.{target}"
-            rows, columns = base[f"{name}.weight"].shape
-            down, up = torch.randn(r, columns, generator=generator), torch.randn(rows, r, generator=generator) * 0.05
-            adapters |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
-            merged[f"{name}.weight"] = base[f"{name}.weight"] + 6 / r * up @ down
-    tower = published.TOWER + "encoder.layers.0.self_attn.q_proj"
-    adapters[f"{tower}.lora_A.weight"] = torch.randn(r, published.VISION_WIDTH)
-    adapters[f"{tower}.lora_B.weight"] = torch.full((published.VISION_WIDTH, r), tower_b)
-    others = {name: base[name] + 0.1 for name in base if "mm_projector" in name}
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save({f"base_model.model.{name}": one for name, one in adapters.items()}, folder / "adapter_model.bin")
-    torch.save({f"base_model.model.{name}": one for name, one in others.items()}, folder / "non_lora_trainables.bin")
-    facts = {"r": r, "lora_alpha": 6, "bias": "none", "base_model_name_or_path": "liuhaotian/llava-v1.6-mistral-7b"}
-    (folder / "adapter_config.json").write_text(json.dumps(facts))
-    (folder / "config.json").write_text(json.dumps(published.settings()))
-    return {**merged, **others}
-
-
 def test_lora_upon_its_base(source: Path, tmp_path: Path) -> None:
     merged = lora(tmp_path / "llava-lora", published.weights())
     (tmp_path / "out").mkdir()
@@ -212,125 +172,6 @@ def test_mistral_and_added_tokens_keep_their_settings(tmp_path: Path) -> None:
     assert any("anyres" in note for note in account.notes)
 
 
-def broken(folder: Path, what: str) -> Path:
-    tensors, values = published.weights(), published.settings()
-    if what == "nan":
-        tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
-    elif what == "misshapen":
-        tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(8, 8)
-    elif what == "lacking":
-        del tensors["model.layers.0.self_attn.k_proj.weight"]
-    elif what == "unknown":
-        tensors["model.resampler.query"] = torch.zeros(3)
-    elif what == "vocabulary":
-        values["vocab_size"] = 500
-    elif what == "deeper":
-        values["num_hidden_layers"] = 3
-    elif what == "projector":
-        values["mm_projector_type"] = "linear"
-    elif what == "ends":
-        values["mm_use_im_start_end"] = True
-    published.write(folder, tensors, values, kind="safetensors3" if what == "cut_safetensors" else "bin3")
-    shard = folder / "pytorch_model-00002-of-00003.bin"
-    if what == "shard":
-        shard.unlink()
-    elif what == "cut":
-        shard.write_bytes(shard.read_bytes()[:-5000])
-    elif what == "cut_safetensors":
-        file = folder / "model-00002-of-00003.safetensors"
-        file.write_bytes(file.read_bytes()[:-5000])
-    elif what == "code":
-        torch.save({"model.norm.weight": Path("x")}, shard)
-    elif what == "lists":
-        torch.save({"model.norm.weight": [1.0]}, shard)
-    elif what == "pointer":
-        shard.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
-    elif what == "no_tokenizer":
-        (folder / "tokenizer.model").unlink()
-    elif what == "no_model":
-        (folder / "tokenizer.model").write_bytes(b"nothing")
-    elif what == "other_tokenizer":
-        (folder / "tokenizer.model").write_bytes(published.sentencepiece_model(450))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("nan", r"pytorch_model-0000\d-of-00003.bin: model.layers.1.mlp.up_proj.weight holds NaN or infinity"),
-        ("misshapen", r"layers.1.mlp.up_proj.weight is \(8, 8\), wanted \(96, 64\)"),
-        ("lacking", "1 missing .*layers.0.self_attn.k_proj.weight"),
-        ("unknown", "holds 1 tensors that no LLaVA model has: model.resampler.query"),
-        ("vocabulary", "420 tokens have a row, but its config.json says 500"),
-        ("deeper", "9 missing .*layers.2."),
-        ("projector", "mm_projector_type is 'linear'; only mlp2x_gelu is known"),
-        ("ends", "mm_use_im_start_end"),
-        ("shard", "lacks pytorch_model-00002-of-00003.bin, which pytorch_model.bin.index.json names"),
-        ("cut", "pytorch_model-00002-of-00003.bin is cut short or damaged"),
-        ("cut_safetensors", "model-00002-of-00003.safetensors is cut short or damaged"),
-        ("code", r"00002-of-00003.bin holds more than tensors \(.*Path.*\); loading it could run code"),
-        ("lists", "is no mapping of names to tensors but of list"),
-        ("pointer", "is only a Git LFS pointer"),
-        ("no_tokenizer", "holds no tokenizer"),
-        ("no_model", "is no sentencepiece model"),
-        ("other_tokenizer", "holds the tokenizer of another model: 450 tokens, but only 420 have a row"),
-    ],
-)
-def test_what_is_wrong_is_said(what: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=said) as caught:
-        convert(broken(tmp_path / "in", what), tmp_path / "out")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        (
-            "no_base",
-            r"holds LoRA adapters; give the model that they were trained on \(--base\), which it calls 'liuhao",
-        ),
-        ("other_base", r"was trained on another base than the one given: it changes .*\(the base has \(32, 32\)\)"),
-        ("no_projector", "lacks the projector that was trained beside the adapters"),
-        ("half", "without its other half"),
-        ("rank", "are not of rank 8"),
-        ("needless_base", "holds no LoRA adapters, so --base has no meaning"),
-        ("lora_as_base", "it looks like LoRA adapters, which need their base"),
-    ],
-)
-def test_what_is_wrong_with_lora_is_said(what: str, said: str, source: Path, tmp_path: Path) -> None:
-    folder, base = tmp_path / "lora", source
-    lora(folder, published.weights())
-    file = folder / "adapter_model.bin"
-    tensors = torch.load(file, weights_only=True)
-    if what == "other_base":
-        values = published.settings(hidden_size=32)
-        base = published.write(tmp_path / "base", published.weights(width=32), values)
-    elif what == "no_projector":
-        (folder / "non_lora_trainables.bin").unlink()
-        renamed = {n.replace("model.layers", "model.language_model.layers"): t for n, t in tensors.items()}
-        torch.save({name: one for name, one in renamed.items() if "tower" not in name}, file)
-    elif what == "half":
-        del tensors[next(name for name in tensors if "lora_B" in name)]
-        torch.save(tensors, file)
-    elif what == "rank":
-        (folder / "adapter_config.json").write_text(json.dumps({"r": 8, "lora_alpha": 6}))
-    with pytest.raises(InputError, match=said):
-        if what == "needless_base":
-            convert(source, tmp_path / "out", base=source)
-        elif what == "lora_as_base":
-            (folder / "config.json").unlink()
-            convert(folder, tmp_path / "out", base=folder)
-        else:
-            convert(folder, tmp_path / "out", base=None if what == "no_base" else base)
-
-
-def test_a_model_of_another_kind_is_named(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
-    with pytest.raises(InputError, match="it looks like a model of type 'qwen2_5_vl'"):
-        convert(tmp_path / "in", tmp_path / "out")
-
-
 def test_a_tokenizer_of_the_tokenizers_library_gets_the_prefix_too(made: Path, source: Path, tmp_path: Path) -> None:
     fast = AutoProcessor.from_pretrained(made).tokenizer.backend_tokenizer
     values = json.loads(fast.to_str())
@@ -349,40 +190,6 @@ def test_a_tokenizer_of_the_tokenizers_library_gets_the_prefix_too(made: Path, s
     prompt = f"{SYSTEM_PROMPT} USER: <image><image>\nReal? ASSISTANT:"
     expected = AutoProcessor.from_pretrained(made).tokenizer(prompt)["input_ids"]
     assert AutoProcessor.from_pretrained(out).tokenizer(prompt)["input_ids"] == expected
-
-
-_ALONE = """
-import json, sys
-import numpy as np
-from PIL import Image
-from transformers import AutoProcessor, LlavaForConditionalGeneration
-folder = sys.argv[1]
-model, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-size = tuple(map(int, sys.argv[2].split("x")))
-image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-answers = []
-for question in json.loads(sys.argv[3]):
-    turn = {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}
-    inputs = processor.apply_chat_template(
-        [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
-    made = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1]:]
-    answers.append(processor.tokenizer.decode(made, skip_special_tokens=True))
-assert not [name for name in sys.modules if name.split(".")[0] == "ffaa"]
-print(json.dumps(answers))
-"""
-
-
-def answers_of_transformers_alone(folder: Path, size: tuple[int, int], questions: list[str], place: Path) -> list[str]:
-    """What the folder's model answers in a process that has no code of this project."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE, str(folder), f"{size[0]}x{size[1]}", json.dumps(questions)],
-        capture_output=True, text=True, cwd=place, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def test_transformers_alone_gives_the_same_answers(made: Path, tmp_path: Path) -> None:

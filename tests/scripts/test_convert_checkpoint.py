@@ -25,11 +25,11 @@ from ffaa.runtime import PROJECT_ROOT
 from ffaa.types import InputError, Request
 from scripts import convert_checkpoint, merge_lora
 from tests.backbones import published_llava as published
-from tests.backbones.test_llava_convert import answers_of_transformers_alone, lora, picture
+from tests.backbones.published_llava import answers_of_transformers_alone, lora, picture
 from tests.methods.ffaa.published_names import to_published
 
 TINY = load_yaml(PROJECT_ROOT / "configs/ffaa/tiny/model.yaml", FfaaConfig)
-MODEL = {
+MODEL: dict[str, Any] = {
     "mllm": {"base": "someone/published", "image_size": published.SIDE, "image_aspect": "pad", "template": "vicuna_v1"},
     "mids": {
         "text": {"model_type": "t5", "vocab_size": 300, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1,

@@ -88,9 +88,10 @@ def test_what_is_refused(plain: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (plain / "mids.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(InputError, match=r"holds pickles \(mids.pth\)"):
         run(monkeypatch, repo_id="me/x", folder=plain)
-    for flags in ({"repo_id": "x"}, {"repo_id": "me/x", "dry_run": 1}, {"repo_id": "me/x", "out": tmp_path / "o"}):
+    wrong: list[dict[str, object]] = [{"repo_id": "x"}, {"repo_id": "me/x", "dry_run": 1}]
+    for usage in [*wrong, {"repo_id": "me/x", "out": tmp_path / "o"}]:
         with pytest.raises(SystemExit) as ended:
-            run(monkeypatch, **flags)
+            run(monkeypatch, **usage)
         assert ended.value.code == 2
 
 
