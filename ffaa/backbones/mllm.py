@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
@@ -32,6 +32,7 @@ from transformers import (
 )
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
+from ffaa.assets.published import needs_conversion
 from ffaa.backbones.byte_tokenizer import byte_tokenizer
 from ffaa.backbones.quantized import check_quantization, quantization
 from ffaa.backbones.templates import IMAGE_TOKEN, OWN, TEMPLATES, Template, chat_template, check_template, own_template
@@ -135,15 +136,23 @@ class Mllm:
 
     def pixel_values(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Normalised pictures, (n, 3, image_size, image_size) float32 on the CPU."""
-        squares = [pad_to_square(image) if self.config.image_aspect == "pad" else image for image in images]
+        squares = list(images)
+        if self.config.image_aspect == "pad":
+            # Resized by Pillow, as the original LLaVA does; the processor's own backend differs by a grey level.
+            side = (self.config.image_size, self.config.image_size)
+            squares = [pad_to_square(image).resize(side, Image.Resampling.BICUBIC) for image in images]
         values: torch.Tensor = self.processor.image_processor(images=squares, return_tensors="pt")["pixel_values"]
         return values
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = CLIP_MEAN_COLOUR) -> Image.Image:
     """The RGB picture centred on a square of its longer side, as LLaVA-1.5 pads."""
+    if image.width == image.height:
+        return image
     side = max(image.size)
-    return ImageOps.pad(image, (side, side), color=colour) if image.width != image.height else image
+    square = Image.new(image.mode, (side, side), colour)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
 
 
 def build_mllm(
@@ -201,6 +210,8 @@ def with_dtype(mllm: Mllm, dtype: torch.dtype) -> Mllm:
 
 def _load_whole(config: MllmConfig, dtype: torch.dtype, quantize: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     source = resolve_source(str(config.base))
+    if how := needs_conversion(source):
+        raise InputError(f"the image-text model {source!r} is published in a layout of its own: {how}")
     packed: dict[str, Any] = {}
     if quantize:
         packed = {

@@ -77,19 +77,24 @@ def own_template(processor: ProcessorMixin) -> Template:
         raise InputError("the base's own chat template does not render a picture, a question and its answer once each")
     tokenizer = processor.tokenizer
     # The tokenizer puts it there; transformers too leaves one of the two out.
-    if tokenizer.bos_token and _adds_bos(tokenizer):
+    if tokenizer.bos_token and adds_bos(tokenizer):
         turn = turn.removeprefix(tokenizer.bos_token)
     after = whole.partition(_ANSWER)[2]
     ends = {after.index(token): token for token in tokenizer.all_special_tokens if token in after}
     return Template(turn, ends[min(ends)] if ends else tokenizer.eos_token)
 
 
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it begins every text with its own first token."""
     return list(tokenizer("x")["input_ids"][:1]) == [tokenizer.bos_token_id]
 
 
-def chat_template(template: Template) -> str:
-    """The layout as the Jinja template that ``apply_chat_template`` renders for one user turn with one picture."""
+def chat_template(template: Template, *, bos: bool = False) -> str:
+    """The layout as the Jinja template that ``apply_chat_template`` renders for one user turn with one picture.
+
+    ``bos`` writes the tokenizer's first token too. transformers then adds no second one, and servers such as vLLM,
+    which leave it to the template, have it at all.
+    """
     before, after = template.turn.split(f"{IMAGE_TOKEN}\n{_QUESTION}")
     content = (
         "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
@@ -97,7 +102,8 @@ def chat_template(template: Template) -> str:
         "{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}"
     )
     return (
-        "{% for m in messages %}{% if m['role'] == 'user' %}"
+        ("{{ bos_token }}" if bos else "")
+        + "{% for m in messages %}{% if m['role'] == 'user' %}"
         + f"{{{{ {before!r} }}}}"
         + content
         + f"{{{{ {after!r} }}}}"

@@ -22,11 +22,16 @@ Source = str | Mapping[str, Any]
 def resolve_source(source: str) -> str:
     """An asset's name becomes its folder in the cache (fetched when needed); anything else is a folder or a hub id.
 
+    A published model in a layout that only its authors' code reads becomes its converted copy, where there is one.
+
     Raises InputError when the asset cannot be had.
     """
     from ffaa import assets
+    from ffaa.assets.published import converted
 
-    return str(assets.fetch(source)) if source in assets.TABLE else source
+    if source in assets.TABLE:
+        return str(assets.fetch(source))
+    return str(converted(source) or source)
 
 
 def load_vision_tower(source: Source, image_size: int | None = None, seed: int = 0) -> CLIPVisionModel:

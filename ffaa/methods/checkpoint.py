@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from ffaa.assets import TABLE
 from ffaa.assets.store import read_manifest
-from ffaa.backbones.adapter import load_mllm
+from ffaa.backbones.adapter import holds_whole_model, load_mllm
 from ffaa.backbones.few_rows import prefer_few_rows
 from ffaa.backbones.generation import GenerationSettings
 from ffaa.backbones.identity import base_hash
 from ffaa.backbones.mllm import Mllm, MllmConfig
+from ffaa.backbones.templates import Template
 from ffaa.backbones.vision import Source
 from ffaa.runtime import PROJECT_ROOT, Compute, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
 from ffaa.types import InputError
@@ -106,6 +109,11 @@ def mllm_bases(config: MllmConfig) -> dict[str, Source]:
     return {"mllm.vision": config.vision, "mllm.language": config.language}
 
 
+def bases_beneath(config: MllmConfig, checkpoint: Path | None) -> dict[str, Source]:
+    """`mllm_bases`, or nothing where the checkpoint holds the whole model."""
+    return {} if checkpoint and holds_whole_model(checkpoint / "mllm") else mllm_bases(config)
+
+
 def describe_bases(bases: Mapping[str, Source]) -> dict[str, dict[str, Any]]:
     """What ``checkpoint.json`` says of the bases: by role, where each came from and what names its weights."""
     return {role: {"source": to_plain(source), "hash": tower_hash(source)} for role, source in bases.items()}
@@ -158,8 +166,13 @@ def _bases_fit(checkpoint: Path | None, bases: Mapping[str, Source]) -> bool:
 
 def conversation_hash(mllm: Mllm) -> str:
     """What names how a conversation becomes numbers: every token with its id, and the layout of a turn."""
-    layout = [mllm.template.turn, mllm.template.answer_end, mllm.end_token_id]
-    text = json.dumps([layout, sorted(mllm.tokenizer.get_vocab().items())])
+    return layout_hash(mllm.template, mllm.end_token_id, mllm.tokenizer)
+
+
+def layout_hash(template: Template, end_token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """`conversation_hash` of a model that is not loaded."""
+    layout = [template.turn, template.answer_end, end_token_id]
+    text = json.dumps([layout, sorted(tokenizer.get_vocab().items())])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -177,7 +190,7 @@ def load_trained_mllm(
     if checkpoint is None and config.base is None and not random_weights:
         raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which its projector is untrained")
     place = pick_device(compute.device)
-    with on_its_bases(checkpoint, mllm_bases(config)):
+    with on_its_bases(checkpoint, bases_beneath(config, checkpoint)):
         mllm = load_mllm(config, checkpoint, dtype=pick_dtype(compute.dtype, place), device=place, seed=seed)
     trained_with = _facts(checkpoint).get("conversation")
     if trained_with is not None and trained_with != conversation_hash(mllm):
@@ -202,11 +215,13 @@ def load_trained_mllm(
 
 def mllm_fingerprint(config: MllmConfig, checkpoint: Path | None) -> dict[str, str]:
     """Hashes of all that decides what the language model answers: its configuration, its bases, what was trained."""
-    return {
-        "mllm": config_hash(config),
-        **base_hashes(mllm_bases(config), checkpoint),
-        **({"mllm_checkpoint": sha256_folder(checkpoint / "mllm")} if checkpoint else {}),
-    }
+    trained = {"mllm_checkpoint": _part_hash(checkpoint / "mllm")} if checkpoint else {}
+    return {"mllm": config_hash(config), **base_hashes(bases_beneath(config, checkpoint), checkpoint), **trained}
+
+
+def _part_hash(folder: Path) -> str:
+    """Of an adapter all bytes; of a whole model, which may be of 15 GB, what names a base."""
+    return (base_hash(str(folder)) if holds_whole_model(folder) else None) or sha256_folder(folder)
 
 
 def base_hashes(bases: Mapping[str, Source], checkpoint: Path | None) -> dict[str, str]:

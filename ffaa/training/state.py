@@ -40,6 +40,33 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def made_beside(place: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``place`` at the end of the block; where the block fails, nothing changes.
+
+    A kill between the two last steps leaves the old folder whole under its hidden name; the next call puts it back.
+    """
+    place = place.resolve()
+    new, old = (place.with_name(f".{place.name}.{word}") for word in ("new", "old"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists() and not place.exists():
+        os.replace(old, place)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        for path in [*new.rglob("*"), new]:
+            sync(path)
+        if place.exists():
+            os.replace(place, old)
+        os.replace(new, place)
+        sync(place.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
     """Bring every file of a written state to the disk and list it with its size and SHA-256 in ``state.json``."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STATE_FILE)

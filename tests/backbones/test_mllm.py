@@ -82,6 +82,8 @@ def test_padding_centres_the_picture_on_the_mean_colour() -> None:
     assert padded.size == (10, 10)
     assert padded.getpixel((5, 0)) == padded.getpixel((5, 9)) == CLIP_MEAN_COLOUR
     assert padded.getpixel((0, 5)) == (255, 255, 255)
+    # a rest of one line goes below, as in the original code
+    assert pad_to_square(Image.new("RGB", (7, 4), (255, 255, 255))).getpixel((0, 1)) == (255, 255, 255)
     padded_model = build_mllm(replace(TINY, image_aspect="pad"))
     corner = padded_model.pixel_values([Image.new("RGB", (64, 16), (255, 255, 255))])[0, :, 0, 0]
     assert corner.abs().max() < 0.05  # the mean colour is zero once normalised

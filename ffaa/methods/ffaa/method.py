@@ -135,10 +135,15 @@ class Ffaa(WritesAnswers):
     @torch.inference_mode()
     def _logits(self, images: Sequence[Image.Image], answers: Sequence[Sequence[Answer]]) -> list[list[list[float]]]:
         """MIDS's four logits of each answer of each picture."""
-        inputs = self._processor(images, [[answer.text for answer in row] for row in answers])
-        parameter = next(self._selector.parameters())
-        moved = {name: tensor.to(parameter.device) for name, tensor in inputs.items()}
-        logits: list[list[list[float]]] = self._selector(**moved).logits.float().tolist()
+        # Where padding is attended to, it is that of one picture's own answers, as published.
+        together = len(images) if self._selector.settings.padding_mask else 1
+        device = next(self._selector.parameters()).device
+        logits: list[list[list[float]]] = []
+        for start in range(0, len(images), max(1, together)):
+            block = slice(start, start + together)
+            inputs = self._processor(images[block], [[answer.text for answer in row] for row in answers[block]])
+            moved = {name: tensor.to(device) for name, tensor in inputs.items()}
+            logits += self._selector(**moved).logits.float().tolist()
         return logits
 
     @staticmethod
