@@ -306,8 +306,9 @@ def count_mids(name: str) -> int:
 
     config = load_yaml(CONFIGS / "ffaa" / name / "mids.yaml", StageConfig)
     settings = load_yaml(model_folder("ffaa", name) / "model.yaml", FfaaConfig).mids
-    shapes = {"vision": shape_of(settings.vision, "vision"), "text": shape_of(settings.text, "text")}
-    model = build_mids(replace(settings, **shapes), device="meta").train()
+    vision, text_encoder = shape_of(settings.vision, "vision"), shape_of(settings.text, "text")
+    model = build_mids(replace(settings, vision=vision, text=text_encoder), device="meta").train()
+    side = settings.image_size // int(vision["patch_size"])
     length = int(config.assume.mean_text)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
@@ -316,15 +317,14 @@ def count_mids(name: str) -> int:
         batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
         batch["labels"] = torch.zeros(ids.shape[:2], dtype=torch.long)
         text = torch.zeros(settings.num_answers, length, settings.hidden_dim)
-        tower = (len(model.frozen_layers), (settings.image_size // model.image_encoder.config.patch_size) ** 2 + 1)
-        frozen = torch.zeros(1, *tower, model.image_encoder.config.hidden_size)
-        ways = {
+        frozen = torch.zeros(1, len(model.frozen_layers), side**2 + 1, int(vision["hidden_size"]))
+        ways: dict[str, Callable[[], Any]] = {
             "plain": lambda: _plain_mids(model, batch),
             "ours, pictures augmented": lambda: model(**batch, text=text).loss,
             "ours, towers' outputs kept": lambda: model(**batch, frozen=frozen, text=text).loss,
         }
         print(f"MIDS of {name}: a picture with {settings.num_answers} answers of {length} tokens, counted")
-        counted = {}
+        counted: dict[str, float] = {}
         for way, loss in ways.items():
             with FlopCounterMode(display=False) as counter:
                 loss().backward()

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ffaa.config import CONFIGS, Switch, dump_yaml, load_yaml, parse
+from ffaa.data.benchmark import GROUPS_FILE
 from ffaa.forge.dataset import RecipeBook, Split, label_benchmark, write_pictures
 from ffaa.forge.recipe import make_pictures
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, closest, config_hash, run_door, to_plain
@@ -36,6 +37,8 @@ def build(name: str, split: Split, options: Options) -> None:
     recipe_file = folder / "recipe.yaml"
     stamp = f"# {config_hash(to_plain(split))}\n"
     if not options.fresh and recipe_file.is_file() and recipe_file.read_text().startswith(stamp):
+        if not (folder / GROUPS_FILE).is_file():  # built before benchmarks named their people
+            label_benchmark(folder, split)
         print(f"{name}: already built")
         return
     begun = time.time()
