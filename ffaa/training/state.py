@@ -57,6 +57,8 @@ def made_beside(place: Path) -> Iterator[Path]:
     try:
         yield new
         for path in [*new.rglob("*"), new]:
+            if path.is_file():  # safetensors writes for its owner alone; a server often runs as another user
+                path.chmod(0o644)
             sync(path)
         if place.exists():
             os.replace(place, old)
