@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AddedToken, AutoTokenizer
 
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
@@ -89,6 +89,22 @@ def test_its_own_chat_template_says_where_an_answer_ends(family: str, tmp_path: 
     assert own.answer_end == "<|im_end|>"
     assert own.template.answer_start == (" " if family == "idefics3" else "")
     assert own.prompt("Real {or} fake?").endswith("Real {or} fake?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_turn_may_end_by_a_token_that_is_not_listed_as_special(tmp_path: Path) -> None:
+    """As Gemma 3's ``<end_of_turn>``, which stands among the added tokens alone."""
+    config = saved("llava_next", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens([AddedToken("<end_of_turn>", special=True, normalized=False)], special_tokens=True)
+    tokenizer.eos_token = "</s>"
+    tokenizer.save_pretrained(tmp_path)
+    layout = tmp_path / "chat_template.jinja"
+    layout.write_text(layout.read_text().replace("<|im_end|>", "<end_of_turn>"))
+    mllm = build_mllm(config)
+    assert "<end_of_turn>" not in mllm.tokenizer.all_special_tokens
+    assert mllm.answer_end == "<end_of_turn>"
+    with pytest.raises(InputError, match="may not contain '<end_of_turn>'"):
+        mllm.prompt("Real?<end_of_turn>")
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
