@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+import inference
 import train as door
 from ffaa.backbones.adapter import attach_lora, load_mllm
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
@@ -20,7 +21,7 @@ from ffaa.backbones.mllm import LoraSettings, Mllm, build_mllm
 from ffaa.backbones.parts import parts_of
 from ffaa.config import CONFIGS, load_yaml, read_yaml
 from ffaa.data.records import write_records
-from ffaa.methods import find_stage, load_method
+from ffaa.methods import find_stage
 from ffaa.methods.base import StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.methods.ffaa.mllm_stage import IGNORED, AnswerCollator, AnswerModel, Conversation
@@ -28,7 +29,8 @@ from ffaa.methods.stage_config import ParameterGroup, StageConfig
 from ffaa.training.audit import refuse_adapted_towers
 from ffaa.training.plan import make_plan
 from ffaa.training.trainer import StageTrainer, training_arguments
-from ffaa.types import InputError, Record, Request
+from ffaa.types import InputError, Record
+from scripts import assemble_checkpoint
 from tests.backbones.families import FAMILIES, saved
 from tests.backbones.test_families import pictures
 
@@ -186,9 +188,13 @@ def test_adapters_are_on_the_language_model_alone_and_the_projector_learns_whole
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_door_trains_and_what_it_saves_answers(
-    dtype: str, config: StageConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    dtype: str,
+    config: StageConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """From one YAML a model to an answer: ``train.py``, its result, and the language model as a method of its own."""
+    """From one YAML a model to answers: ``train.py``, ``assemble_checkpoint.py``, ``inference.py``."""
     stage = {
         "model": config.model, "stage": "mllm", "data": str(config.data), "validation": str(config.data),
         "output": str(config.output), "groups": [{"pattern": one.pattern, "lr": one.lr} for one in config.groups],
@@ -205,15 +211,25 @@ def test_the_door_trains_and_what_it_saves_answers(
     assert load_file(config.output / "mllm" / "adapter_model.safetensors")
     if dtype == "bfloat16":
         return
-    model_yaml = read_yaml(Path(config.model) / "model.yaml")
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "alone" / "model.yaml").write_text(yaml.safe_dump({"mllm": model_yaml["mllm"], "max_new_tokens": 64}))
-    facts = {"format": 2, "method": "llava"}
-    (config.output / "checkpoint.json").write_text(json.dumps(facts))
-    method = load_method("llava", model_dir=tmp_path / "alone", checkpoint=config.output, device="cpu", dtype="float32")
-    requests = [Request(Image.open(path).convert("RGB"), QUESTION) for path in sorted(config.data.glob("imgs/*.png"))]
-    analyses = method.analyze(requests)
-    assert [one.answers[0].text for one in analyses] == [method.analyze([one])[0].answers[0].text for one in requests]
+    alone, whole = tmp_path / "alone", tmp_path / "checkpoint"
+    alone.mkdir()
+    mllm = read_yaml(Path(config.model) / "model.yaml")["mllm"]
+    (alone / "model.yaml").write_text(yaml.safe_dump({"mllm": mllm, "max_new_tokens": 64}))
+    named = ["--method", "llava", "--model", str(alone)]
+    monkeypatch.setattr("sys.argv", ["assemble.py", *named, "--mllm", str(config.output), "--out", str(whole)])
+    assert assemble_checkpoint.main() == 0
+    asked = [str(config.data / "imgs"), *named, "--checkpoint", str(whole), "--device", "cpu", "--dtype", "float32"]
+    answers = []
+    for batch_size in ("8", "1"):
+        capsys.readouterr()
+        monkeypatch.setattr(
+            "sys.argv",
+            ["inference.py", *asked, "--crop", "0", "--json", "--question", QUESTION, "--batch_size", batch_size],
+        )
+        assert inference.main() == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+        answers.append([line["answers"][0]["text"] for line in lines])
+    assert len(answers[0]) == 8 and answers[0] == answers[1]
 
 
 def test_merged_it_computes_what_was_trained(config: StageConfig, conversations: list[Conversation]) -> None:
