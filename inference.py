@@ -49,6 +49,8 @@ class InferenceConfig:
     """Attention of the language model by transformers' name: sdpa, eager, flash_attention_2 where it is installed."""
     compile: Switch = False
     """Compile the language model (torch.compile)."""
+    quantize: str | None = None
+    """4bit or 8bit: hold the layers of a language model of the hub so; needs a GPU."""
     offline: Switch = False
     """Use no network."""
 
@@ -63,11 +65,9 @@ def main() -> int:
     from ffaa.reporting.pictures import Pictures
     from ffaa.reporting.text import format_finding
 
-    shared = ("crop", "all_faces", "question", "device")
-    pictures = Pictures(config.paths, **{key: getattr(config, key) for key in shared})
-    told = ("checkpoint", "generate_num", "seed", "device", "dtype", "attn_implementation", "compile")
-    chosen = {key: getattr(config, key) for key in told}
-    method = load_method(config.method, model_dir=model_dir, **chosen)
+    pictures = Pictures(config.paths, **{k: getattr(config, k) for k in ("crop", "all_faces", "question", "device")})
+    told = ("checkpoint", "generate_num", "seed", "device", "dtype", "attn_implementation", "compile", "quantize")
+    method = load_method(config.method, model_dir=model_dir, **{k: getattr(config, k) for k in told})
     heat_maps = config.out if config.visualize else None
     failed = 0
     for finding in pictures.analyse(method, batch_size=config.batch_size, heat_maps=heat_maps):

@@ -97,6 +97,8 @@ class Compute:
     """Attention of the language model and its tower by transformers' name (sdpa, eager, flash_attention_2)."""
     compile: bool = False
     """Compile the language model (torch.compile)."""
+    quantize: str | None = None
+    """Hold the language model's layers in ``4bit`` or ``8bit`` (bitsandbytes, a GPU)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,15 +27,15 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm, with_dtype
+from ffaa.backbones.parts import parts_of
 from ffaa.runtime import atomic_write_text
 from ffaa.types import InputError
 
 # peft 0.21 asks transformers 5 for an attribute by its old name, at every wrap; nothing a user could act on.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-LORA_TARGETS = r".*language_model.*\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
-"""Linear layers of the language model alone; Phi-3 has queries, keys and values in one, and gate and up in one."""
-PROJECTOR = "multi_modal_projector"
+LORA_LAYERS = r"\.(q|k|v|o|qkv|gate|up|gate_up|down)_proj"
+"""Linear layers that are adapted; Phi-3 has queries, keys and values in one, and gate and up in one."""
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 NAMED_IN_ERRORS = 3
@@ -50,14 +50,13 @@ def attach_lora(mllm: Mllm, config: MllmConfig, *, seed: int = 0) -> PeftModel:
 
 
 def with_lora(model: PreTrainedModel, config: MllmConfig, *, seed: int = 0) -> PeftModel:
-    """As ``attach_lora`` on a bare model, which may be on the meta device."""
+    """As ``attach_lora`` on a bare model, which may be on the meta device.
+
+    Raises:
+        InputError: a model of which it is not known what its language model and its projector are.
+    """
     settings = LoraConfig(
-        r=config.lora.r,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        bias="none",
-        target_modules=LORA_TARGETS,
-        modules_to_save=[PROJECTOR],
+        r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout, **_adapted(model)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,6 +64,16 @@ def with_lora(model: PreTrainedModel, config: MllmConfig, *, seed: int = 0) -> P
     if not isinstance(wrapped, PeftModel):
         raise TypeError(f"peft returned a {type(wrapped).__name__}")
     return wrapped
+
+
+def _adapted(model: PreTrainedModel) -> dict[str, Any]:
+    """What of a model learns, for peft: adapters on its language model alone, the projector whole."""
+    parts = parts_of(model)
+    return {
+        "bias": "none",
+        "target_modules": rf".*{parts.language}.*{LORA_LAYERS}",
+        "modules_to_save": [parts.projector],
+    }
 
 
 def save_adapter(model: PeftModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -89,29 +98,38 @@ def load_mllm(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    quantize: str | None = None,
 ) -> Mllm:
     """The trained model, adapters merged, in eval mode; ``checkpoint`` None: as ``build_mllm`` makes it.
 
     A checkpoint of published weights holds the whole model, which is loaded as it is. Of adapters, rank and scale are
-    the checkpoint's own. An assembled model is merged in fp32 and cast afterwards; a whole base is
-    merged in ``dtype``, since it may fit in memory only so.
+    the checkpoint's own. An assembled model is merged in fp32 and cast afterwards; a whole base is merged in ``dtype``,
+    since it may fit in memory only so. With ``quantize`` (``4bit``, ``8bit``) the language model's frozen weights are
+    packed; adapters then stay beside them, for merged they would be rounded too.
 
     Raises:
-        InputError: no adapter there, or its tensors are not exactly the expected ones (names and shapes).
+        InputError: no adapter there, or its tensors are not exactly the expected ones (names and shapes); or the model
+            cannot be quantised here.
     """
     if checkpoint is None:
-        return build_mllm(config, dtype=dtype, device=device, seed=seed)
+        return build_mllm(config, dtype=dtype, device=device, seed=seed, quantize=quantize)
     folder = checkpoint / "mllm"
     if holds_whole_model(folder):
-        whole = build_mllm(replace(config, base=str(folder)), dtype=dtype, device=device, seed=seed)
+        itself = replace(config, base=str(folder))
+        whole = build_mllm(itself, dtype=dtype, device=device, seed=seed, quantize=quantize)
         whole.model.requires_grad_(False)
         return replace(whole, config=config)
     settings, tensors = _read_adapter(folder)
-    mllm = build_mllm(config, dtype=dtype if config.base else torch.float32, seed=seed)
-    peft_model = get_peft_model(mllm.model, settings)
+    at_first = dtype if config.base else torch.float32
+    mllm = build_mllm(config, dtype=at_first, device=device if quantize else "cpu", seed=seed, quantize=quantize)
+    peft_model = get_peft_model(mllm.model, LoraConfig(**settings, **_adapted(mllm.model), inference_mode=True))
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
     check_tensors(expected, tensors, folder / WEIGHTS_FILE)
     set_peft_model_state_dict(peft_model, tensors)
+    if quantize:
+        mllm.model.requires_grad_(False)
+        mllm.model.eval()
+        return mllm
     merged = peft_model.merge_and_unload()
     if merged is not mllm.model:
         raise TypeError("peft unloaded into another model than it was given")
@@ -190,7 +208,8 @@ def check_shapes(
         raise InputError(f"{source} does not fit the model: {'; '.join(parts)}")
 
 
-def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
+def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Rank, scale and dropout as ``LoraConfig`` takes them, and the tensors."""
     config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for path in (config_path, weights_path):
         if not path.is_file():
@@ -200,16 +219,12 @@ def _read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, torch.Tensor]]:
         dropout = _number(values, "lora_dropout", float, 0)
         if not dropout < 1:
             raise ValueError(f"lora_dropout is {dropout}, wanted below 1")
-        settings = LoraConfig(
-            r=_number(values, "r", int, 1),
-            lora_alpha=_number(values, "lora_alpha", int, 0),
-            lora_dropout=dropout,
-            bias="none",
-            target_modules=LORA_TARGETS,
-            modules_to_save=[PROJECTOR],
-            use_rslora=values.get("use_rslora", False),
-            inference_mode=True,
-        )
+        settings = {
+            "r": _number(values, "r", int, 1),
+            "lora_alpha": _number(values, "lora_alpha", int, 0),
+            "lora_dropout": dropout,
+            "use_rslora": values.get("use_rslora", False),
+        }
         return settings, load_file(weights_path)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"cannot read the adapter in {folder}: {error}") from error

@@ -1,7 +1,8 @@
 """Generation: many answers to many pictures at once, through one interface.
 
-Each picture is encoded once, and so is what all its prompts begin with, up to the picture itself; all rows (pictures x
-prompts) of a call are then padded on the left of their questions and decoded together. In fp32 an answer does not
+Each picture is encoded once, and in models of the LLaVA layout so is what all its prompts begin with, up to the picture
+itself; all rows (pictures x prompts) of a call are padded on the left (there of their questions) and decoded together.
+In fp32 an answer does not
 depend on what else is in the batch, sampled ones included.
 """
 
@@ -12,15 +13,15 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
-from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
 
+from ffaa.backbones.inputs import features_of_rows, read_inputs
 from ffaa.backbones.mllm import Mllm, Opening
 from ffaa.dialogue.answers import RESULT
 from ffaa.types import GeneratedText, InputError, Verdict
@@ -137,6 +138,12 @@ class _GumbelNoise(LogitsProcessor):
         return noisy  # type: ignore[return-value]
 
 
+def pad_left(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
+    """(rows, longest), each row at the right."""
+    longest = max(map(len, rows))
+    return torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
+
+
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if not line.startswith("Set TORCH")), type(error).__name__)
@@ -170,7 +177,7 @@ class TransformersEngine:
     def picture_bytes(self, answers: int) -> int:
         """The keys and values of all tokens, the logits of a step, and the picture's way through its tower."""
         model, text = self.mllm.model, self.mllm.model.config.get_text_config()
-        llava = isinstance(model, LlavaForConditionalGeneration)
+        llava = self.mllm.one_view
         image_tokens = self.mllm.image_tokens if llava else _IMAGE_TOKENS
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -242,9 +249,9 @@ class TransformersEngine:
         return [*first, *self._generate_what_fits(images[half:], prompts[half:])]
 
     def _inputs(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
-        if isinstance(self.mllm.model, LlavaForConditionalGeneration):
+        if self.mllm.one_view:
             return self._prefilled(images, prompts)
-        return self._encoded_per_prompt(images, prompts)
+        return self._encoded(images, prompts)
 
     def _prefilled(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Ids and mask of all rows, and a cache that holds each picture's start of the prompt in all of its rows."""
@@ -282,25 +289,26 @@ class TransformersEngine:
             raise ValueError("the prompts differ before the picture")
         return start, [list(row[end:]) for row, end in zip(rows, ends, strict=True)]
 
-    def _encoded_per_prompt(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Inputs for models of another layout than LLaVA's, by their own processor; a picture is encoded per row."""
-        rows = [(image, prompt) for image, row in zip(images, prompts, strict=True) for prompt in row]
-        inputs = self.mllm.processor(
-            images=[[image] for image, _ in rows],
-            text=[prompt for _, prompt in rows],
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-        )
-        return dict(inputs.to(self.mllm.model.device, self.mllm.model.dtype))
+    def _encoded(self, images: Sequence[Image.Image], prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Inputs for models of another layout than LLaVA's: a picture is encoded once, but read by each of its rows."""
+        asked = [index for index, row in enumerate(prompts) if row]
+        inputs = read_inputs(self.mllm, [images[index] for index in asked], [prompts[index] for index in asked])
+        device, dtype = self.mllm.model.device, self.mllm.model.dtype
+        on_device = {
+            name: one.to(device, dtype if one.is_floating_point() else None) for name, one in inputs.pictures.items()
+        }
+        ids, attention = self._pad_left(inputs.ids)
+        types = {name: pad_left(rows, 0) for name, rows in inputs.token_types.items()}
+        read = {"input_ids": ids, "attention_mask": attention, **types}
+        return {
+            **{name: one.to(device) for name, one in read.items()},
+            **features_of_rows(self.mllm, replace(inputs, pictures=on_device)),
+        }
 
     def _pad_left(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and attention mask, (rows, longest)."""
-        longest = max(len(row) for row in rows)
-        pad = self.mllm.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
-        attention = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-        return ids, attention
+        ids = pad_left(rows, int(self.mllm.tokenizer.pad_token_id))
+        return ids, pad_left([[1] * len(row) for row in rows], 0)
 
     def _generation_config(self) -> GenerationConfig:
         return GenerationConfig(

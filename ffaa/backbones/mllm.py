@@ -7,6 +7,7 @@ and the projector) lives in ``adapter.py``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -35,7 +36,16 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from ffaa.assets.published import needs_conversion
 from ffaa.backbones.byte_tokenizer import byte_tokenizer
 from ffaa.backbones.quantized import check_quantization, quantization
-from ffaa.backbones.templates import IMAGE_TOKEN, OWN, TEMPLATES, Template, chat_template, check_template, own_template
+from ffaa.backbones.templates import (
+    IMAGE_TOKEN,
+    OWN,
+    TEMPLATES,
+    Template,
+    chat_template,
+    check_template,
+    control_tokens,
+    own_template,
+)
 from ffaa.backbones.vision import hidden_states, load_vision_tower, resolve_source
 from ffaa.types import InputError
 
@@ -110,6 +120,11 @@ class Mllm:
         return self.template.answer_end
 
     @property
+    def one_view(self) -> bool:
+        """Whether it is of the LLaVA layout: a picture is one square view, of as many tokens as any other."""
+        return isinstance(self.model, LlavaForConditionalGeneration)
+
+    @property
     def image_token_id(self) -> int:
         return int(self.model.config.image_token_id)
 
@@ -124,7 +139,7 @@ class Mllm:
         Raises:
             InputError: the question holds a token with a meaning of its own, such as ``<image>``.
         """
-        for token in self.tokenizer.all_special_tokens:
+        for token in control_tokens(self.tokenizer):
             if token in question:
                 raise InputError(f"the question may not contain {token!r}, which is a control token of the model")
         return self.template.render(question)
@@ -166,7 +181,8 @@ def build_mllm(
     """The model of a configuration, in eval mode, with an untrained projector where it is assembled.
 
     ``seed`` fixes the projector and, for towers given as mappings, all weights; the global generator is left as it was.
-    ``quantize`` (``4bit``, ``8bit``) packs the language model of a ``base``, which then lies on the current GPU.
+    ``quantize`` (``4bit``, ``8bit``) packs the language model of a ``base``, which then lies on ``device`` if that is a
+    GPU by its number, else on the current one.
 
     Raises:
         InputError: a template that is unknown or cannot be used, a source that is neither an asset, a folder nor to be
@@ -174,9 +190,14 @@ def build_mllm(
     """
     check_quantization(quantize, whole=config.base is not None)
     check_template(config.template, whole=config.base is not None)
+    model: PreTrainedModel
+    processor: ProcessorMixin
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, processor = _load_whole(config, dtype, quantize) if config.base else _assemble(config, dtype, seed)
+        if config.base:
+            model, processor = _load_whole(config, dtype, quantize, torch.device(device))
+        else:
+            model, processor = _assemble(config, dtype, seed)
     template = own_template(processor) if config.template == OWN else TEMPLATES[config.template]
     tokenizer = processor.tokenizer
     end_token_id = tokenizer.convert_tokens_to_ids(template.answer_end)
@@ -208,7 +229,9 @@ def with_dtype(mllm: Mllm, dtype: torch.dtype) -> Mllm:
     return replace(mllm, model=mllm.model.to(dtype))
 
 
-def _load_whole(config: MllmConfig, dtype: torch.dtype, quantize: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:
+def _load_whole(
+    config: MllmConfig, dtype: torch.dtype, quantize: str | None, device: torch.device
+) -> tuple[PreTrainedModel, ProcessorMixin]:
     source = resolve_source(str(config.base))
     if how := needs_conversion(source):
         raise InputError(f"the image-text model {source!r} is published in a layout of its own: {how}")
@@ -216,13 +239,15 @@ def _load_whole(config: MllmConfig, dtype: torch.dtype, quantize: str | None) ->
     if quantize:
         packed = {
             "quantization_config": quantization(quantize, dtype),
-            "device_map": {"": torch.cuda.current_device()},
+            "device_map": {"": torch.cuda.current_device() if device.index is None else device.index},
         }
     try:
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **packed)
         processor = AutoProcessor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the image-text model {config.base!r}: {_first_line(error)}") from error
+    if "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+        raise InputError(f"{config.base} is a {model.config.model_type}, which reads pictures in a way of its own")
     return model, processor
 
 

@@ -12,11 +12,12 @@ import torch
 from transformers import BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
 
+from ffaa.backbones.parts import LAYOUTS
 from ffaa.types import InputError
 
-NOT_QUANTIZED = ("vision_tower", "multi_modal_projector", "lm_head")
+NOT_QUANTIZED = (*sorted({name for one in LAYOUTS for name in (one.vision, one.projector)}), "lm_head")
 """Modules that stay as they are, by parts of their names."""
-QUANTIZED = r"language_model\.(?:model\.)?layers\..*(?<!norm)\.(?:base_layer\.)?weight$"
+QUANTIZED = r"(?:language|text)_model\.(?:model\.)?layers\..*(?<!norm)\.(?:base_layer\.)?weight$"
 """Weights that are packed, by their names in the adapted model."""
 _BYTES = {
     # Half a byte; a block of 64 has a scale in one byte, and 256 of these have one in four.

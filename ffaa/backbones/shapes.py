@@ -58,7 +58,10 @@ def llava_config(config: MllmConfig) -> LlavaConfig:
         return _joined(shape_of(config.base, "vision"), shape_of(config.base, "language"), layer)
     found = _config(config.base, AutoConfig)
     if not isinstance(found, LlavaConfig):
-        raise InputError(f"{config.base} is a {found.model_type}; without weights only models of type llava are built")
+        raise InputError(
+            f"{config.base} is a {found.model_type}: it can be trained, but only models of type llava are planned and "
+            "costed without their weights"
+        )
     return found
 
 

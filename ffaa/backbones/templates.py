@@ -25,6 +25,8 @@ class Template:
 
     turn: str
     answer_end: str
+    answer_start: str = ""
+    """What stands before each answer without being part of it, such as a space."""
 
     def render(self, question: str) -> str:
         """The turn with the question in its place."""
@@ -76,12 +78,19 @@ def own_template(processor: ProcessorMixin) -> Template:
     if turn.count(_QUESTION) != 1 or whole.count(_ANSWER) != 1 or turn.count(picture) != 1:
         raise InputError("the base's own chat template does not render a picture, a question and its answer once each")
     tokenizer = processor.tokenizer
+    before, _, after = whole.partition(_ANSWER)
+    start = before.removeprefix(turn) if before.startswith(turn) else ""
     # The tokenizer puts it there; transformers too leaves one of the two out.
     if tokenizer.bos_token and adds_bos(tokenizer):
         turn = turn.removeprefix(tokenizer.bos_token)
-    after = whole.partition(_ANSWER)[2]
-    ends = {after.index(token): token for token in tokenizer.all_special_tokens if token in after}
-    return Template(turn, ends[min(ends)] if ends else tokenizer.eos_token)
+    ends = {after.index(token): token for token in control_tokens(tokenizer) if token in after}
+    return Template(turn, ends[min(ends)] if ends else tokenizer.eos_token, start)
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """All that have a meaning of their own, those that a tokenizer only lists among its added ones too."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return list(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

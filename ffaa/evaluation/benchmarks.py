@@ -91,6 +91,8 @@ class ScoringOptions:
     """Attention of the language model by transformers' name: sdpa, eager, flash_attention_2 where it is installed."""
     compile: Switch = False
     """Compile the language model (torch.compile); worth its minutes on long runs on a GPU."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Hold the layers of a language model of the hub in 4 or 8 bits: less memory, other answers; needs a GPU."""
     offline: Switch = False
     """Download nothing: what is not in the cache is an error."""
     benchmark_root: Path | None = None
@@ -215,8 +217,10 @@ def _plan(config: EvalConfig, load: Callable[[], _Loaded] | None = None) -> _Pla
     mode = Mode(config.mode)
     if mode is Mode.SCORE and not config.cache:
         raise InputError("--mode score judges kept answers, which --cache 0 forbids")
-    if mode is Mode.SCORE and (config.attn_implementation is not None or config.compile):
-        raise InputError("--mode score loads no language model: --attn_implementation and --compile are not for it")
+    if mode is Mode.SCORE and (config.attn_implementation is not None or config.compile or config.quantize):
+        raise InputError(
+            "--mode score loads no language model: --attn_implementation, --compile and --quantize are not for it"
+        )
     rank = Rank.of_this_process()
     method, options, device = load() if load else _load_method(config)
     fitting = fitting_block(method, device)
@@ -308,6 +312,7 @@ def _load_method(config: EvalConfig) -> _Loaded:
         dtype=dtype,
         attn_implementation=config.attn_implementation,
         compile=config.compile,
+        quantize=config.quantize,
         generate_num=config.generate_num,
         seed=config.seed,
         max_new_tokens=config.max_new_tokens,
@@ -326,6 +331,7 @@ def _load_method(config: EvalConfig) -> _Loaded:
         "dtype": dtype,
         "attn_implementation": config.attn_implementation,
         "compile": config.compile,
+        **({"quantize": config.quantize} if config.quantize else {}),  # results without it keep their names
         "fingerprint": method.fingerprint,
     }
     return method, options, str(device)

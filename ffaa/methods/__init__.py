@@ -52,6 +52,7 @@ def load_method(
     dtype: str = "auto",
     attn_implementation: str | None = None,
     compile: bool = False,
+    quantize: str | None = None,
     generate_num: int | None = None,
     seed: int = 0,
     max_new_tokens: int | None = None,
@@ -68,6 +69,7 @@ def load_method(
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of the language model; selectors run in float32.
         attn_implementation: of the language model, by transformers' name; None: what transformers chooses.
         compile: compile the language model (torch.compile).
+        quantize: ``4bit`` or ``8bit``, of the layers of a language model of the hub, on a GPU.
         generate_num: answers per picture, None: what the YAML says.
         seed: chooses each picture's question; random weights (size tiny) are drawn from it too.
         max_new_tokens: length limit of an answer, None: what the YAML says.
@@ -75,7 +77,7 @@ def load_method(
         calibrate: apply the calibration that comes with the weights, where one does.
 
     Raises:
-        InputError: unknown method, wrong YAML, missing or unfitting weights.
+        InputError: unknown method, wrong YAML, missing or unfitting weights, or a model that cannot be quantised here.
     """
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}{closest(name, METHODS)}")
@@ -86,7 +88,7 @@ def load_method(
     method: Method = import_module(METHODS[name]).load(
         model_dir,
         checkpoint=checkpoint,
-        compute=Compute(device, dtype, attn_implementation, compile),
+        compute=Compute(device, dtype, attn_implementation, compile, quantize),
         generate_num=generate_num,
         seed=seed,
         max_new_tokens=max_new_tokens,

@@ -23,6 +23,7 @@ from ffaa.backbones.few_rows import prefer_few_rows
 from ffaa.backbones.generation import GenerationSettings
 from ffaa.backbones.identity import base_hash
 from ffaa.backbones.mllm import Mllm, MllmConfig
+from ffaa.backbones.quantized import check_quantization
 from ffaa.backbones.templates import Template
 from ffaa.backbones.vision import Source
 from ffaa.runtime import PROJECT_ROOT, Compute, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
@@ -184,14 +185,24 @@ def load_trained_mllm(
     Raises:
         InputError: no checkpoint for a model whose projector would then be untrained; a base, tokenizer or template
             that the checkpoint was not trained on; bad device, dtype or weights; an attention that the model or the
-            machine has not.
+            machine has not; a quantisation that cannot be had here.
     """
     random_weights = not isinstance(config.vision, str) and not isinstance(config.language, str)
     if checkpoint is None and config.base is None and not random_weights:
         raise InputError(f"{model_dir / 'model.yaml'} names no checkpoint, without which its projector is untrained")
     place = pick_device(compute.device)
+    check_quantization(compute.quantize, whole=config.base is not None)
+    if compute.quantize and place.type != "cuda":
+        raise InputError(f"option quantize packs weights for a GPU, and the device is {place}")
     with on_its_bases(checkpoint, bases_beneath(config, checkpoint)):
-        mllm = load_mllm(config, checkpoint, dtype=pick_dtype(compute.dtype, place), device=place, seed=seed)
+        mllm = load_mllm(
+            config,
+            checkpoint,
+            dtype=pick_dtype(compute.dtype, place),
+            device=place,
+            seed=seed,
+            quantize=compute.quantize,
+        )
     trained_with = _facts(checkpoint).get("conversation")
     if trained_with is not None and trained_with != conversation_hash(mllm):
         sources = " and ".join(str(source) for source in mllm_bases(config).values())
@@ -244,7 +255,8 @@ def writer_identity(
     precision = str(pick_dtype(compute.dtype, pick_device(compute.device))).removeprefix("torch.")
     # Greedy answers of trained weights depend on no seed; random weights are drawn from it.
     seed = settings.seed if settings.temperature or (checkpoint is None and config.base is None) else None
-    return {**mllm_fingerprint(config, checkpoint), **to_plain(settings), "seed": seed, "dtype": precision}
+    packed = {"quantize": compute.quantize} if compute.quantize else {}
+    return {**mllm_fingerprint(config, checkpoint), **to_plain(settings), "seed": seed, "dtype": precision, **packed}
 
 
 def _check_towers(folder: Path, towers: Mapping[str, str]) -> None:

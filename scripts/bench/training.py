@@ -219,7 +219,7 @@ def _plain_mllm(model: Any, batch: dict[str, Any]) -> Tensor:
     """The vocabulary at every position, as ``LlavaForConditionalGeneration`` computes it with labels."""
     import torch
 
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")} | batch["pictures"]
     logits = model.model.get_base_model()(**inputs, use_cache=False).logits[:, :-1].float()
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["labels"][:, 1:], reduction="none")
     weights = batch["weights"][:, 1:] * (batch["labels"][:, 1:] != -100)

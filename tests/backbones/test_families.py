@@ -1,14 +1,15 @@
-"""Backbones of four layouts give each picture the answers that it would get alone."""
+"""Backbones of many layouts give each picture the answers that it would get alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AddedToken, AutoTokenizer
 
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
@@ -57,11 +58,53 @@ def test_they_are_what_transformers_writes_from_the_chat_template(mllm: Mllm) ->
     assert written.text == mllm.tokenizer.decode(kept, skip_special_tokens=True).strip()
 
 
+def test_a_picture_is_encoded_once_however_many_questions_it_has(mllm: Mllm, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    encode = mllm.model.get_image_features
+
+    def counted(**inputs: Any) -> Any:
+        found = encode(**inputs)
+        seen.append(sum(one.reshape(-1, one.shape[-1]).shape[0] for one in found.pooler_output))
+        return found
+
+    monkeypatch.setattr(mllm.model, "get_image_features", counted)
+    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=2))
+    engine.ask(pictures(), [QUESTIONS] * len(SHAPES))
+    three = seen.copy()
+    engine.ask(pictures(), [[question] for question in QUESTIONS * 2])
+    assert len(three) == 1 and seen == three * 2
+
+
+def test_a_picture_that_is_not_asked_about_is_passed_over(mllm: Mllm) -> None:
+    engine = TransformersEngine(mllm, GenerationSettings(max_new_tokens=8))
+    asked: list[list[str]] = [[QUESTIONS[0]], [], QUESTIONS]
+    rows = engine.ask(pictures()[:3], asked)
+    assert [len(row) for row in rows] == [1, 0, 3]
+    assert rows[2] == engine.ask(pictures()[2:3], [QUESTIONS])[0]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_its_own_chat_template_says_where_an_answer_ends(family: str, tmp_path: Path) -> None:
     own = build_mllm(saved(family, tmp_path))
     assert own.answer_end == "<|im_end|>"
+    assert own.template.answer_start == (" " if family == "idefics3" else "")
     assert own.prompt("Real {or} fake?").endswith("Real {or} fake?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_turn_may_end_by_a_token_that_is_not_listed_as_special(tmp_path: Path) -> None:
+    """As Gemma 3's ``<end_of_turn>``, which stands among the added tokens alone."""
+    config = saved("llava_next", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens([AddedToken("<end_of_turn>", special=True, normalized=False)], special_tokens=True)
+    tokenizer.eos_token = "</s>"
+    tokenizer.save_pretrained(tmp_path)
+    layout = tmp_path / "chat_template.jinja"
+    layout.write_text(layout.read_text().replace("<|im_end|>", "<end_of_turn>"))
+    mllm = build_mllm(config)
+    assert "<end_of_turn>" not in mllm.tokenizer.all_special_tokens
+    assert mllm.answer_end == "<end_of_turn>"
+    with pytest.raises(InputError, match="may not contain '<end_of_turn>'"):
+        mllm.prompt("Real?<end_of_turn>")
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:

@@ -122,9 +122,9 @@ def test_prompts_that_differ_before_the_picture_are_refused(mllm: Mllm) -> None:
         TransformersEngine(mllm, GenerationSettings()).generate(pictures(1), [[prompt, f"Look. {prompt}"]])
 
 
-def test_models_of_another_layout_go_through_their_own_processor(mllm: Mllm) -> None:
+def test_the_way_of_other_layouts_gives_the_same(mllm: Mllm) -> None:
     class Other(TransformersEngine):
-        _prefilled = TransformersEngine._encoded_per_prompt
+        _prefilled = TransformersEngine._encoded
 
     settings = GenerationSettings(max_new_tokens=12)
     images, asked = pictures(4), prompts(mllm, 4)

@@ -134,7 +134,7 @@ def test_lengths_are_those_of_the_batches(data: Path, tmp_path: Path) -> None:
     stage = find_stage("ffaa", "mllm")
     run, plan = stage.prepare(config), make_plan(stage, config)
     batch = run.collate([run.train[index] for index in range(8)])
-    lengths = batch["attention_mask"].sum(1) - batch["pixel_values"].shape[-1] ** 2 // 8**2
+    lengths = batch["attention_mask"].sum(1) - batch["pictures"]["pixel_values"].shape[-1] ** 2 // 8**2
     assert plan.texts.longest == int(lengths.max())
     assert plan.texts.mean == pytest.approx(float(lengths.float().mean()))
     assert plan.texts.loss == int((batch["labels"] != -100).sum(1).max())

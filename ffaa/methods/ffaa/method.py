@@ -192,7 +192,9 @@ def load(
         mids = _load_selector(config, folder, model_dir, device=compute.device, seed=seed)
     judged_by = mids_fingerprint(mids.settings, folder) if mids else {}
     weights = {**mllm_fingerprint(config.mllm, folder), **judged_by}
-    calibration = read_calibration(folder, weights, answers) if calibrate else None
+    calibration = None
+    if calibrate and not compute.quantize:  # fitted to what the whole weights say
+        calibration = read_calibration(folder, weights, answers)
     return Ffaa(
         engine,
         mids,

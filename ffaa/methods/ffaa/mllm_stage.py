@@ -21,8 +21,10 @@ from transformers.utils import ModelOutput
 
 from ffaa.backbones.adapter import attach_lora, check_tensors, restore_adapter, save_adapter
 from ffaa.backbones.feature_cache import FeatureCache, Lookup, tower_identity
+from ffaa.backbones.inputs import Inputs, read_inputs
 from ffaa.backbones.mixstyle import mix_statistics
 from ffaa.backbones.mllm import Mllm, build_mllm, patch_states
+from ffaa.backbones.parts import language_model_of, projector_of
 from ffaa.backbones.quantized import check_quantization
 from ffaa.backbones.templates import IMAGE_TOKEN
 from ffaa.config import load_yaml, model_folder
@@ -62,11 +64,12 @@ class AnswerModel(nn.Module):
         self.model = model
         self.mixstyle = mixstyle
         self.cache = cache
-        model.get_base_model().model.multi_modal_projector.register_forward_pre_hook(self._mix)
+        if mixstyle:
+            projector_of(model.get_base_model()).register_forward_pre_hook(self._mix)
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs: Any = None, **settings: Any) -> None:
         """For the Trainer: keep of each layer of the language model its input alone; the frozen tower keeps nothing."""
-        language_model = self.model.get_base_model().model.language_model
+        language_model = language_model_of(self.model.get_base_model())
         language_model.activation_checkpointing_enable(activation_checkpointing_kwargs, **settings)
 
     def _mix(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -78,24 +81,25 @@ class AnswerModel(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        pixel_values: Tensor,
+        pictures: dict[str, Tensor],
         labels: Tensor,
         weights: Tensor,
         features: Lookup | None = None,
     ) -> AnswerLoss:
-        """All (N, L) but ``pixel_values`` (N, 3, S, S); ``labels`` are -100 outside the answer.
+        """All (N, L) but ``pictures``, what the model takes of them by its own names (of the LLaVA layout
+        ``pixel_values`` (N, 3, S, S)); ``labels`` are -100 outside the answer.
 
-        With ``features``, patch features of pictures, ``pixel_values`` are of those that the cache did not know.
+        With ``features``, patch features of pictures, ``pictures`` are those that the cache did not know.
         """
         base = self.model.get_base_model()
-        picture: dict[str, Any] = {"pixel_values": pixel_values}
+        shown: dict[str, Any] = dict(pictures)
         if self.cache is not None and features is not None:
             compute = partial(patch_states, base)
-            patches = self.cache.complete(features, (pixel_values,), base.model.vision_tower, compute)
+            patches = self.cache.complete(features, (pictures["pixel_values"],), base.model.vision_tower, compute)
             tokens = list(base.model.multi_modal_projector(patches))
-            picture = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
+            shown = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
         hidden = base.model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **picture
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **shown
         ).last_hidden_state
         keep = labels[:, 1:] != IGNORED
         logits = base.lm_head(hidden[:, :-1][keep]).float()
@@ -167,33 +171,44 @@ class AnswerCollator:
     cache: FeatureCache | None = None
 
     def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
-        encoded = [self._encode(conversation) for conversation in conversations]
-        longest = max(len(ids) for ids, _, _ in encoded)
-        pad = self.mllm.tokenizer.pad_token_id
+        asked = [self.mllm.prompt(conversation.question) for conversation in conversations]
+        paths = [conversation.image for conversation in conversations]
+        lookup: dict[str, Lookup] = {}
+        if self.cache is None:
+            inputs = read_inputs(self.mllm, [open_image(path) for path in paths], [[prompt] for prompt in asked])
+        else:
+            inputs, lookup = self._kept(self.cache, paths, asked)
+        prompts, answers = inputs.ids, [self._answer(conversation.answer) for conversation in conversations]
+        rows = [prompt + ids for prompt, (ids, _) in zip(prompts, answers, strict=True)]
+        silent = [len(prompt) for prompt in prompts]
+        # An answer's tokens are of type 0, as padding is.
+        types = {name: _pad_right(found, 0, max(map(len, rows))) for name, found in inputs.token_types.items()}
         return {
-            "input_ids": torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _, _ in encoded]),
-            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _, _ in encoded]),
-            "labels": torch.tensor([labels + [IGNORED] * (longest - len(labels)) for _, labels, _ in encoded]),
-            "weights": torch.tensor([weights + [0.0] * (longest - len(weights)) for _, _, weights in encoded]),
-            **self._pictures([conversation.image for conversation in conversations]),
+            "input_ids": _pad_right(rows, self.mllm.tokenizer.pad_token_id),
+            "attention_mask": _pad_right([[1] * len(row) for row in rows], 0),
+            "labels": _pad_right([[IGNORED] * n + ids for n, (ids, _) in zip(silent, answers, strict=True)], IGNORED),
+            "weights": _pad_right([[0.0] * n + weights for n, (_, weights) in zip(silent, answers, strict=True)], 0.0),
+            "pictures": {**inputs.pictures, **types},
+            **lookup,
         }
 
-    def _pictures(self, paths: Sequence[Path]) -> dict[str, Any]:
+    def _kept(
+        self, cache: FeatureCache, paths: Sequence[Path], prompts: Sequence[str]
+    ) -> tuple[Inputs, dict[str, Lookup]]:
         """Pictures whose features are kept are not even opened."""
-        if self.cache is None:
-            return {"pixel_values": self.mllm.pixel_values([open_image(path) for path in paths])}
-        lookup = self.cache.look_up([self.cache.picture_key(path) for path in paths])
+        lookup = cache.look_up([cache.picture_key(path) for path in paths])
         side = self.mllm.model.config.vision_config.image_size
         unknown = [open_image(paths[row]) for row in lookup["others"].tolist()]
         pixels = self.mllm.pixel_values(unknown) if unknown else torch.empty(0, 3, side, side)
-        return {"pixel_values": pixels, "features": lookup}
+        ids = [self.mllm.prompt_ids(prompt) for prompt in prompts]
+        return Inputs(ids, list(range(len(ids))), {"pixel_values": pixels}), {"features": lookup}
 
-    def _encode(self, conversation: Conversation) -> tuple[list[int], list[int], list[float]]:
-        prompt = self.mllm.prompt_ids(self.mllm.prompt(conversation.question))
-        tokens = self.mllm.tokenizer(conversation.answer, add_special_tokens=False, return_offsets_mapping=True)
-        ids = [*tokens["input_ids"], self.mllm.end_token_id]
-        weights = [*self._weights(conversation.answer, tokens["offset_mapping"]), 1.0]
-        return prompt + ids, [IGNORED] * len(prompt) + ids, [0.0] * len(prompt) + weights
+    def _answer(self, answer: str) -> tuple[list[int], list[float]]:
+        """Ids of what is to be said after the prompt, the end token included, and their weights."""
+        start = self.mllm.template.answer_start
+        tokens = self.mllm.tokenizer(start + answer, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = [(left - len(start), right - len(start)) for left, right in tokens["offset_mapping"]]
+        return [*tokens["input_ids"], self.mllm.end_token_id], [*self._weights(answer, offsets), 1.0]
 
     def _weights(self, answer: str, offsets: Sequence[tuple[int, int]]) -> list[float]:
         weights = [1.0] * len(offsets)
@@ -204,6 +219,12 @@ class AnswerCollator:
                     if left < end and right > start:
                         weights[index] = weight
         return weights
+
+
+def _pad_right(rows: Sequence[Sequence[int] | Sequence[float]], filler: float, length: int = 0) -> Tensor:
+    """(rows, length), each row at the left; the length of the longest where that is more."""
+    longest = max(length, *map(len, rows))
+    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 
 
 class MllmStage:
@@ -230,6 +251,7 @@ class MllmStage:
         mixstyle = config.share_option("mixstyle")
         dtype = pick_dtype(config.dtype, pick_device(config.device))
         mllm = build_mllm(settings.mllm, dtype=dtype, seed=config.seed, quantize=quantize)
+        refuse_of_one_view(config, mllm)
         for one in (train, validation):
             if one is not None:
                 one.check_questions(mllm)
@@ -259,6 +281,15 @@ class MllmStage:
             return mllm_outline(config, AnswerModel, None)
         conversations = ConversationDataset(read_stage_data(config, RECORDS_FILE).train).conversations
         return mllm_outline(config, AnswerModel, [(one.question, one.answer) for one in conversations])
+
+
+def refuse_of_one_view(config: StageConfig, mllm: Mllm) -> None:
+    """Raises InputError for options that need a picture to be one view, where the model tiles it or takes it whole."""
+    asked = {"option mixstyle": config.share_option("mixstyle") > 0, "feature_cache": config.feature_cache is not None}
+    for name, given in asked.items():
+        if given and not mllm.one_view:
+            kind = mllm.model.config.model_type
+            raise InputError(f"{name} is for models that see a picture in one view (type llava); this one is a {kind}")
 
 
 def open_cache(config: StageConfig, mllm: Mllm) -> FeatureCache | None:
@@ -302,6 +333,6 @@ def load_projector(mllm: Mllm, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"no projector {path}: train stage projector first (configs/ffaa/mini/projector.yaml)")
     tensors = load_file(path)
-    projector: Any = mllm.model.model.multi_modal_projector
+    projector = projector_of(mllm.model)
     check_tensors(projector.state_dict(), tensors, path)
     projector.load_state_dict(tensors)
