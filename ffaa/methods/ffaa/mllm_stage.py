@@ -42,7 +42,7 @@ from ffaa.types import InputError, Record
 
 IGNORED = -100
 RECORDS_FILE = "records.jsonl"
-OPTIONS = ("slots", "mixstyle", "quantize", "image_folder")
+OPTIONS = ("slots", "mixstyle", "quantize", "image_folder", "max_tokens")
 
 
 @dataclass
@@ -163,12 +163,14 @@ class AnswerCollator:
     """Conversations -> padded batch; the loss covers the answer and its end token, nothing else.
 
     ``slots`` maps regular expressions to weights: tokens that overlap group 1 of a match in the answer weigh that much,
-    all others 1. Ids are built from parts (prompt, answer, end), so the boundary is where it is in inference.
+    all others 1. Ids are built from parts (prompt, answer, end), so the boundary is where it is in inference. What goes
+    beyond ``max_tokens``, the picture's included, is cut off the answer.
     """
 
     mllm: Mllm
     slots: Mapping[str, float]
     cache: FeatureCache | None = None
+    max_tokens: int | None = None
 
     def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
         asked = [self.mllm.prompt(conversation.question) for conversation in conversations]
@@ -178,7 +180,10 @@ class AnswerCollator:
             inputs = read_inputs(self.mllm, [open_image(path) for path in paths], [[prompt] for prompt in asked])
         else:
             inputs, lookup = self._kept(self.cache, paths, asked)
-        prompts, answers = inputs.ids, [self._answer(conversation.answer) for conversation in conversations]
+        prompts = inputs.ids
+        answers = [
+            self._answer(one.answer, self._room(one, ids)) for one, ids in zip(conversations, prompts, strict=True)
+        ]
         rows = [prompt + ids for prompt, (ids, _) in zip(prompts, answers, strict=True)]
         silent = [len(prompt) for prompt in prompts]
         # An answer's tokens are of type 0, as padding is.
@@ -203,12 +208,24 @@ class AnswerCollator:
         ids = [self.mllm.prompt_ids(prompt) for prompt in prompts]
         return Inputs(ids, list(range(len(ids))), {"pixel_values": pixels}), {"features": lookup}
 
-    def _answer(self, answer: str) -> tuple[list[int], list[float]]:
-        """Ids of what is to be said after the prompt, the end token included, and their weights."""
+    def _room(self, conversation: Conversation, prompt: Sequence[int]) -> int | None:
+        """Tokens that are left for the answer; InputError where there are none."""
+        if self.max_tokens is None:
+            return None
+        if len(prompt) >= self.max_tokens:
+            raise InputError(
+                f"{conversation.image}: picture and question take {len(prompt)} tokens, which leaves no room for an "
+                f"answer within max_tokens {self.max_tokens}"
+            )
+        return self.max_tokens - len(prompt)
+
+    def _answer(self, answer: str, room: int | None) -> tuple[list[int], list[float]]:
+        """Ids of what is to be said after the prompt, the end token included, and their weights; ``room`` at most."""
         start = self.mllm.template.answer_start
         tokens = self.mllm.tokenizer(start + answer, add_special_tokens=False, return_offsets_mapping=True)
         offsets = [(left - len(start), right - len(start)) for left, right in tokens["offset_mapping"]]
-        return [*tokens["input_ids"], self.mllm.end_token_id], [*self._weights(answer, offsets), 1.0]
+        ids, weights = [*tokens["input_ids"], self.mllm.end_token_id], [*self._weights(answer, offsets), 1.0]
+        return ids[:room], weights[:room]
 
     def _weights(self, answer: str, offsets: Sequence[tuple[int, int]]) -> list[float]:
         weights = [1.0] * len(offsets)
@@ -233,7 +250,7 @@ class MllmStage:
     Options: ``slots``, weights of deciding tokens (``AnswerCollator``); ``mixstyle``, the share of a batch's pictures
     that borrow feature statistics (``ffaa.backbones.mixstyle``); ``image_folder``, what the pictures of a published
     file are relative to; ``quantize``, ``4bit`` or ``8bit`` for a language model whose frozen weights are packed
-    (``ffaa.backbones.quantized``).
+    (``ffaa.backbones.quantized``); ``max_tokens``, of a whole conversation with its picture.
     """
 
     name = "mllm"
@@ -241,6 +258,7 @@ class MllmStage:
     def prepare(self, config: StageConfig) -> StageRun:
         config.check_options(*OPTIONS)
         slots = _slots(config.options.get("slots", {}))
+        max_tokens = _max_tokens(config.options.get("max_tokens"))
         settings = load_yaml(model_folder(config.method, config.model) / "model.yaml", FfaaConfig)
         # Before the model, which takes a while: what is missing is said at once.
         quantize = config.options.get("quantize")
@@ -265,7 +283,7 @@ class MllmStage:
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()
         cache = open_cache(config, mllm)
-        collate = AnswerCollator(mllm, slots, cache)
+        collate = AnswerCollator(mllm, slots, cache, max_tokens)
 
         def save(folder: Path) -> None:
             save_adapter(peft_model, folder / "mllm")
@@ -322,6 +340,12 @@ def _slots(value: object) -> dict[str, float]:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise InputError(f"option slots: the weight of {pattern!r} is a number from 0 up, not {weight!r}")
     return {str(pattern): float(weight) for pattern, weight in value.items()}
+
+
+def _max_tokens(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise InputError(f"option max_tokens is a number of tokens from 1 up, not {value!r}")
 
 
 def load_projector(mllm: Mllm, path: Path) -> None:
