@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
-from transformers import AddedToken, AutoTokenizer
+from transformers import AddedToken, AutoTokenizer, LlavaNextForConditionalGeneration
 
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import Mllm, MllmConfig, build_mllm
@@ -105,6 +105,17 @@ def test_a_turn_may_end_by_a_token_that_is_not_listed_as_special(tmp_path: Path)
     assert mllm.answer_end == "<end_of_turn>"
     with pytest.raises(InputError, match="may not contain '<end_of_turn>'"):
         mllm.prompt("Real?<end_of_turn>")
+
+
+def test_a_model_that_takes_no_encoded_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Llama 3.2 Vision, whose layers attend to pictures across."""
+    config = saved("llava_next", tmp_path)
+
+    def forward(self: Any, input_ids: Any = None, cross_attention_states: Any = None) -> None: ...
+
+    monkeypatch.setattr(LlavaNextForConditionalGeneration, "forward", forward)
+    with pytest.raises(InputError, match="is a llava_next, which reads pictures in a way of its own"):
+        build_mllm(config)
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:

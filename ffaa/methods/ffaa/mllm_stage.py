@@ -125,7 +125,7 @@ class ConversationDataset(Dataset[Conversation]):
 
     @property
     def lengths(self) -> list[int]:
-        """Characters of each conversation; the picture takes the same of all."""
+        """Characters of each conversation; what a picture takes is not counted, which differs where it is tiled."""
         return [len(one.question) + len(one.answer) for one in self.conversations]
 
     def __len__(self) -> int:
