@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,12 +76,33 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
     Returns:
         Within 0..1; None for no pictures.
     """
+    found = reliability_bins(labels, probabilities, bins)
+    total = sum(one["n"] for one in found)
+    return sum(abs(one["fake"] - one["stated"]) * one["n"] for one in found if one["n"]) / total if total else None
+
+
+def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[dict[str, Any]]:
+    """What a reliability diagram shows, a bin of equal width each: ``low, high, n, stated, fake``.
+
+    ``stated`` is the mean P(fake) of its pictures and ``fake`` the share of them that is forged, both None in an empty
+    bin. The last bin holds 1. Arguments as of `expected_calibration_error`.
+    """
     truth, stated = np.asarray(labels, float), np.asarray(probabilities, float)
-    if not truth.size:
-        return None
+    # Sums in one order, so that they do not depend on that of the pictures by a last digit.
+    order = np.lexsort((truth, stated))
+    truth, stated = truth[order], stated[order]
     places = np.minimum((stated * bins).astype(int), bins - 1)
-    gaps = [abs(truth[places == k].mean() - stated[places == k].mean()) * (places == k).mean() for k in set(places)]
-    return float(sum(gaps))
+    counts, sums, fakes = (np.bincount(places, of, bins) for of in (np.ones_like(truth), stated, truth))
+    return [
+        {
+            "low": k / bins,
+            "high": (k + 1) / bins,
+            "n": int(counts[k]),
+            "stated": float(sums[k] / counts[k]) if counts[k] else None,
+            "fake": float(fakes[k] / counts[k]) if counts[k] else None,
+        }
+        for k in range(bins)
+    ]
 
 
 def uncertain_band(labels: ArrayLike, probabilities: ArrayLike, accuracy: float = 0.9) -> tuple[float, float]:
