@@ -17,7 +17,14 @@ _FEWEST = 5
 
 def findings(run: Run) -> list[str]:
     """Sentences about one run; those whose numbers it lacks are left out."""
-    found = [_against_commonest(run), _worst_type(run), _confident_errors(run), _presumptions(run), _unread(run)]
+    found = [
+        _against_commonest(run),
+        _leaning(run),
+        _worst_type(run),
+        _confident_errors(run),
+        _presumptions(run),
+        _unread(run),
+    ]
     return [sentence for sentence in found if sentence]
 
 
@@ -42,6 +49,22 @@ def _against_commonest(run: Run) -> str | None:
     low = own["accuracy_interval"][0]
     verdict = "Better than" if low > always["accuracy"] else "Not shown to be better than"
     return f"{verdict} always saying the commoner class ({percent(always['accuracy'])} %)."
+
+
+def _leaning(run: Run) -> str | None:
+    """Which of the two mistakes it makes; None for pictures of one class."""
+    kinds = ("real", "fake")
+    n = {kind: [line for line in run.done if line["label"] == kind] for kind in kinds}
+    if not n["real"] or not n["fake"]:
+        return None
+    wrong = {
+        kind: sum(line["verdict"] == other for line in n[kind])
+        for kind, other in zip(kinds, reversed(kinds), strict=True)
+    }
+    return (
+        f"Real pictures called fake: {wrong['real']} of {len(n['real'])}; "
+        f"forged pictures called real: {wrong['fake']} of {len(n['fake'])}."
+    )
 
 
 def _worst_type(run: Run) -> str | None:

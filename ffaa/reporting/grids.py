@@ -105,7 +105,7 @@ def estimate(value: float | None, interval: Sequence[float] | None) -> Estimate 
 
 
 def _in_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split())) if re.search(r"[A-Za-z]", text) else text
+    return re.sub(r"([\\`*_|<>])", r"\\\1", " ".join(text.split()))
 
 
 def _in_latex(text: str) -> str:

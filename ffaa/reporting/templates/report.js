@@ -304,6 +304,10 @@
   at("before").addEventListener("click", () => turn(-1));
   at("after").addEventListener("click", () => turn(1));
   at("filters").addEventListener("submit", (event) => event.preventDefault());
+  window.addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll("#cards img")) one.loading = "eager";
+    for (const one of document.querySelectorAll("#provenance details")) one.open = true;
+  });
   at("order").value = "given";
   at("words").value = "";
   load();
