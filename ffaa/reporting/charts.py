@@ -19,7 +19,7 @@ from ffaa.reporting.grids import Estimate
 
 Point = tuple[float, float]
 
-N_SERIES = 6
+N_SERIES = 8
 """Series that differ by colour and dash; further ones begin anew."""
 
 

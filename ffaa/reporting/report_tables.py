@@ -181,12 +181,19 @@ def _means(accuracies: Mapping[str, float | None]) -> list[str]:
 
 
 def _published_row(system: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
-    cells = []
-    for split in map(_plain, splits):
-        value = system["accuracy"].get(split)
-        mark = "°°" if split in system.get("rough", ()) else "°" if split in system["digitised"] else ""
-        cells.append("–" if value is None else f"{value:.1f}{mark}")
-    return [f"{system['name']}, published", *cells, f"{system['all']:.1f}", "–", f"{system['spread']:.1f}"]
+    values = {**system["accuracy"], "all": system["all"], "spread": system["spread"]}
+
+    def cell(key: str) -> str:
+        mark = "°°" if key in system.get("rough", ()) else "°" if key in system["digitised"] else ""
+        return f"{values[key]:.1f}{mark}" if key in values else "–"
+
+    return [
+        f"{system['name']}, published",
+        *(cell(_plain(split)) for split in splits),
+        cell("all"),
+        "–",
+        cell("spread"),
+    ]
 
 
 def _plain(split: str) -> str:

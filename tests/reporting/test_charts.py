@@ -56,4 +56,4 @@ def test_a_strip_is_a_share_of_its_width() -> None:
 
 
 def test_series_differ_in_colour_and_begin_anew() -> None:
-    assert len({Series("", (), index).css for index in range(6)}) == 6 and swatch(6) == swatch(0)
+    assert len({Series("", (), index).css for index in range(8)}) == 8 and swatch(8) == swatch(0)

@@ -188,7 +188,8 @@ def test_robustness_is_drawn_where_it_is_given(toy: Toy) -> None:
     html = make(toy, folder, sweep)
     assert "free_toy, robustness-ffaa-mini" in html and "jpeg, AUC" in html
     assert "Robustness" not in make(toy, folder)
-    for bad in ({"jpeg": {}}, {"jpeg": {"levels": [1], "acc": [1, 2]}}):
+    wrong: tuple[dict[str, Any], ...] = ({"jpeg": {}}, {"jpeg": {"levels": [1], "acc": [1, 2]}})
+    for bad in wrong:
         (sweep / "robustness.json").write_text(json.dumps(bad))
         with pytest.raises(InputError, match="jpeg"):
             report.read_curves(sweep / "robustness.json")

@@ -145,7 +145,8 @@
       make("span", { class: "frame" }, image(row[PICTURE], `Picture ${row[ID]}`)),
       gauge(row),
       make("span", { class: "said" }, make("b", { "aria-hidden": "true" }, MARKS[result]), sentence(row), score),
-      make("span", { class: "id" }, row[TYPE] < 0 ? row[ID] : `${row[ID]}  ${text(row[TYPE])}`),
+      row[TYPE] < 0 ? null : make("span", { class: "id" }, text(row[TYPE])),
+      make("span", { class: "id" }, row[ID]),
     );
     return make("li", {}, button);
   }
