@@ -16,6 +16,7 @@ from ffaa.reporting.report_run import Run, by_benchmark, by_system
 from ffaa.reporting.report_tables import (
     REAL_SETS,
     comparisons_grid,
+    decision_titles,
     decisions_grid,
     families,
     groups_grid,
@@ -24,7 +25,6 @@ from ffaa.reporting.report_tables import (
     score_grid,
     splits_grid,
 )
-from ffaa.reporting.tables import DECISIONS, METHOD_TITLES
 from ffaa.types import Verdict
 
 MOST_READOUTS = 2
@@ -125,14 +125,15 @@ Scored = tuple[str, list[float], Run]
 
 def _score_curves(run: Run) -> list[Scored]:
     """The scores of one run whose curves differ; what has none counts as 0.5, as in its summary."""
-    titles = {key: name.format(method=METHOD_TITLES.get(run.method, run.method)) for key, name in DECISIONS.items()}
+    titles = decision_titles(run)
     found: list[Scored] = [(titles["method"], [line["score"] for line in run.done], run)]
     others = {
-        titles["opening"]: [line["answers"][0].get("opening_score") for line in run.done],
-        "calibrated P(fake)": [line.get("probability") for line in run.done],
+        "opening": [line["answers"][0].get("opening_score") for line in run.done],
+        "calibrated": [line.get("probability") for line in run.done],
     }
-    for title, scores in others.items():
-        if any(score is not None for score in scores):
+    for key, scores in others.items():
+        if key in titles:
+            title = "calibrated P(fake)" if key == "calibrated" else titles[key]
             found.append((title, [0.5 if score is None else score for score in scores], run))
     return found
 

@@ -53,10 +53,20 @@ def _counts(figures: Mapping[str, Any]) -> list[str]:
     return [f"{figures['n_real']} / {figures['n_fake']}", str(figures["n_unparsed"])]
 
 
+def decision_titles(run: Run) -> dict[str, str]:
+    """What each way to decide of a run is called."""
+    threshold = run.summary.get("threshold")
+    words = {
+        "method": METHOD_TITLES.get(run.method, run.method) or "its own decision",
+        "threshold": "" if threshold is None else f"{threshold:.3f}",
+    }
+    return {key: DECISIONS.get(key, key).format_map(words) for key in run.summary["decisions"]}
+
+
 def decisions_grid(run: Run, label: str, name: str) -> Grid:
     """All ways to decide from one run's answers."""
     found = run.summary["decisions"]
-    names = {key: DECISIONS.get(key, key).format(method=METHOD_TITLES.get(run.method, run.method)) for key in found}
+    names = decision_titles(run)
     order = [*(key for key in DECISIONS if key in found), *(key for key in found if key not in DECISIONS)]
     return Grid(
         f"{name}-decisions",
