@@ -31,14 +31,15 @@ def findings(run: Run) -> list[str]:
 def worst_split(runs: Sequence[Run]) -> str | None:
     """The benchmark on which one system is least often right, by balanced accuracy; None for fewer than two."""
     known = [
-        (figures["balanced_accuracy"], run.benchmark)
+        (figures["balanced_accuracy"], run.benchmark, figures["balanced_accuracy_interval"])
         for run in runs
         if (figures := run.summary["decisions"]["method"])["balanced_accuracy"] is not None
     ]
     if len(known) < 2:
         return None
-    (low, worst), (high, best) = min(known), max(known)
-    return f"Worst split: {worst}, balanced accuracy {percent(low)} %; best: {best}, {percent(high)} %."
+    (low, worst, below), (high, best, above) = min(known), max(known)
+    overlap = " Their 95 % intervals overlap." if below[1] >= above[0] else ""
+    return f"Worst split: {worst}, balanced accuracy {percent(low)} %; best: {best}, {percent(high)} %.{overlap}"
 
 
 def _against_commonest(run: Run) -> str | None:

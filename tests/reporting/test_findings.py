@@ -50,6 +50,8 @@ def test_the_worst_split_is_the_one_with_the_least_balanced_accuracy() -> None:
     bad = [line | {"verdict": "fake"} for line in lines]
     line = worst_split([run_of(lines, "free_a"), run_of(bad, "free_b")])
     assert line is not None and line.startswith("Worst split: free_b, balanced accuracy 50.0 %")
+    same = worst_split([run_of(lines, "free_a"), run_of(lines, "free_b")])
+    assert same is not None and same.endswith("Their 95 % intervals overlap.")
 
 
 def test_kinds_of_disagreement() -> None:

@@ -149,6 +149,7 @@ def test_a_picture_in_full_and_text_stays_text(page: Page) -> None:
 def test_by_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator("#scores .scroll").get_attribute("tabindex") == "-1"
     page.locator("#words").focus()
     page.keyboard.press("Tab")
     here = "document.activeElement.dataset.position"

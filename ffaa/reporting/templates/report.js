@@ -305,6 +305,12 @@
   at("before").addEventListener("click", () => turn(-1));
   at("after").addEventListener("click", () => turn(1));
   at("filters").addEventListener("submit", (event) => event.preventDefault());
+  // A table is a stop of the Tab key only where it has something to scroll to.
+  const stops = () => {
+    for (const one of document.querySelectorAll(".scroll")) one.tabIndex = one.scrollWidth > one.clientWidth ? 0 : -1;
+  };
+  window.addEventListener("resize", stops);
+  stops();
   window.addEventListener("beforeprint", () => {
     for (const one of document.querySelectorAll("#cards img")) one.loading = "eager";
     for (const one of document.querySelectorAll("#provenance details")) one.open = true;
