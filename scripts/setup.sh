@@ -51,6 +51,9 @@ if [[ -f "$stamp" && "$(cat "$stamp")" == "$(wanted_stamp "$python")" ]]; then
     exit 0
 fi
 
+# Made anew through a link, it would be emptied under the feet of whoever it belongs to.
+if [[ -L "$venv" ]]; then fail "$venv is a link to an environment of another folder; remove the link first"; fi
+
 # An environment does not survive a move: its scripts name the folder where it was made.
 if [[ -f "$stamp" && "$(cut -d' ' -f2- "$stamp")" != "$PWD" ]] ||
     ! "$venv/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
