@@ -65,6 +65,12 @@ class Run:
         )
 
     @property
+    def changed_first(self) -> list[str]:
+        """What was done to each of the benchmark's pictures before the method saw it."""
+        degraded = [f"corrupted ({degrade})"] if (degrade := self.config.get("degrade")) else []
+        return degraded + (["cropped to the largest face"] if self.config.get("crop_margin") is not None else [])
+
+    @property
     def research_only(self) -> bool:
         """Whether its pictures may not leave the user's own disk."""
         return family(self.benchmark) in RESEARCH_FAMILIES

@@ -70,6 +70,11 @@ def sections(content: Content, robustness: Mapping[str, Curves]) -> dict[str, An
         else [],
         "research_only": sorted({run.benchmark for run in runs if run.research_only}),
         "incomplete": [label for run, label in zip(runs, labels, strict=True) if not run.complete],
+        "changed_first": [
+            f"{label}: {' and '.join(changes)}"
+            for run, label in zip(runs, labels, strict=True)
+            if (changes := run.changed_first)
+        ],
         "scores": content.keep(score_grid(runs, labels)),
         "splits": _splits(content),
         "benchmarks": [_benchmark(content, name, indices) for name, indices in by_benchmark(runs).items()],

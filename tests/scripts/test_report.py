@@ -228,6 +228,14 @@ def test_pictures_that_are_not_there_are_said_and_the_rest_stands(toy: Toy, caps
     assert make(toy, toy.run("free_gone", 4))
 
 
+def test_it_is_said_where_the_model_saw_other_pictures_than_are_shown(toy: Toy) -> None:
+    toy.benchmark("mine", 4)
+    plain, changed = toy.run("mine", 4), toy.run("mine", 4, "b", degrade="jpeg:30", crop_margin=0.3)
+    assert "The model saw them changed" not in make(toy, plain)
+    html = make(toy, changed)
+    assert "corrupted (jpeg:30) and cropped to the largest face" in html[html.index("The model saw them changed") :]
+
+
 def test_pictures_of_people_are_not_to_be_passed_on(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Keep this page to yourself" in make(toy, toy.run("mini_toy", 4))
     assert "keep it on your own disk" in capsys.readouterr().out
