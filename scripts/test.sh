@@ -36,4 +36,4 @@ python -m ffaa.assets fetch clip_vit_b16 smollm2_135m minilm_l6 orl_faces openpe
 echo "== tests"
 # one thread a process: two workers that each use all cores are slower than one
 export OMP_NUM_THREADS=1
-exec python -m pytest -n 2 ${arguments[@]+"${arguments[@]}"}
+exec python -m pytest -n 2 --dist worksteal ${arguments[@]+"${arguments[@]}"}
