@@ -83,6 +83,8 @@ def check_place(out: Path, sources: list[Path]) -> None:
     for source in sources:
         if source.resolve() == out.resolve() or out.resolve() in source.resolve().parents:
             raise InputError(f"--out {out} would take the place of its own source {source}")
+        if source.resolve() in out.resolve().parents:
+            raise InputError(f"--out {out} lies in its own source {source}")
 
 
 def convert(options: Options, config: FfaaConfig, new: Path) -> dict[str, Account]:

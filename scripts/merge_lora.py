@@ -56,6 +56,8 @@ def main() -> int:
         raise InputError(f"{options.checkpoint} holds a whole model, nothing is to be merged")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out} is there already and not an empty folder")
+    if options.checkpoint.resolve() in options.out.resolve().parents:
+        raise InputError(f"--out {options.out} lies in the checkpoint that it is made from")
     dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[options.dtype]
     with made_beside(options.out) as new, on_its_bases(options.checkpoint, bases_beneath(config, options.checkpoint)):
         account = export_model(config, options.checkpoint, new, dtype=dtype, shard_bytes=int(options.shard_gb * 1e9))

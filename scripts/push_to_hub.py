@@ -17,7 +17,9 @@ from ffaa.types import InputError
 
 CARD = "README.md"
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NOT_SHARED = {".git", "__pycache__", ".cache"}
+_PICKLES = {".bin", ".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".joblib"}
+_LEFT_OUT = {"__pycache__"}
+"""Beside all names that begin with a dot, such as .git, .cache and .env, which may hold secrets."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,28 @@ def shared_files(folder: Path) -> list[Path]:
     """What is sent, sorted; raises InputError where the folder is nothing to share."""
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}")
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not _NOT_SHARED & set(path.relative_to(folder).parts) and path.suffix != ".partial"
-    )
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and _is_shared(path.relative_to(folder)))
     if not any(path.suffix == ".safetensors" for path in files):
         raise InputError(f"{folder} holds no weights (*.safetensors)")
-    if pickles := [path.name for path in files if path.suffix in (".bin", ".pth", ".pt", ".pkl") and _is_pickle(path)]:
+    if pickles := [path.relative_to(folder).as_posix() for path in files if _may_be_pickle(path)]:
         raise InputError(f"{folder} holds pickles ({', '.join(pickles)}), which could run code; convert them first")
     return files
 
 
-def _is_pickle(path: Path) -> bool:
+def _is_shared(name: Path) -> bool:
+    hidden = any(part.startswith(".") or part in _LEFT_OUT for part in name.parts)
+    return not hidden and name.suffix != ".partial"
+
+
+def _may_be_pickle(path: Path) -> bool:
+    """By its name or by its first bytes, whatever its name: a pickle of protocol 2 to 5, or an archive of torch."""
     with path.open("rb") as opened:
-        start = opened.read(2)
-    return start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        start = opened.read(4)
+    return (
+        path.suffix in _PICKLES
+        or start == b"PK\x03\x04"
+        or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
+    )
 
 
 def make_card(options: Options, files: list[Path]) -> str:
@@ -109,8 +117,8 @@ def fill(options: Options, files: list[Path], card: str | None, new: Path) -> No
         atomic_write_text(new / CARD, card)
 
 
-def push(options: Options, card: str | None) -> str:
-    """Send it; the address of the commit.
+def push(options: Options, files: list[Path], card: str | None) -> str:
+    """Send these very files, and the card; the address of the commit.
 
     Raises:
         InputError: the network is off, nobody is logged in, or the hub refuses.
@@ -118,23 +126,20 @@ def push(options: Options, card: str | None) -> str:
     for name in ("HF_HUB_OFFLINE", "FFAA_OFFLINE"):
         if os.environ.get(name, "0").lower() not in ("", "0", "false", "no"):
             raise InputError(f"the network is off ({name}); --dry_run 1 --out DIR writes the folder without it")
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     transport_error: type[BaseException] = HfHubHTTPError.__bases__[0]
+    sources: dict[str, str | bytes] = {path.relative_to(options.folder).as_posix(): str(path) for path in files}
+    if card is not None:
+        sources[CARD] = card.encode()
     api = HfApi()
     try:
         api.create_repo(options.repo_id, private=options.private, exist_ok=True)
-        if card is not None:
-            api.upload_file(path_or_fileobj=card.encode(), path_in_repo=CARD, repo_id=options.repo_id)
-        sent = api.upload_folder(
-            repo_id=options.repo_id,
-            folder_path=options.folder,
-            ignore_patterns=[
-                *(f"{name}/**" for name in _NOT_SHARED),
-                "*.partial",
-                *([CARD] if card is not None else []),
-            ],
+        sent = api.create_commit(
+            options.repo_id,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source) for name, source in sources.items()],
+            commit_message=f"{len(sources)} files",
         )
     except LocalTokenNotFoundError as error:
         raise InputError("nobody is logged in to the hub; run: hf auth login") from error
@@ -154,10 +159,12 @@ def main() -> int:
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{len(files)} files, {size:.1f} MB; model card: {'that of the folder' if kept else 'generated'}")
     if options.out is None:
-        print(push(options, card))
+        print(push(options, files, card))
         return EXIT_DONE
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out} is there already and not an empty folder")
+    if options.folder.resolve() in options.out.resolve().parents:
+        raise InputError(f"--out {options.out} lies in {options.folder}, and would be shared with it the next time")
     with made_beside(options.out) as new:
         fill(options, files, card, new)
     print(f"{options.out}: what would be sent to {options.repo_id}; nothing was")

@@ -93,11 +93,18 @@ def open_shard(file: Path) -> Iterator[Shard]:
         yield Shard(file, _unpickled(file), None)
 
 
+def _begins_as_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return zipfile.is_zipfile(file) or opened.read(1) == b"\x80"
+
+
 def _unpickled(file: Path) -> dict[str, torch.Tensor]:
     try:
         # Files of torch before 1.6 are no archives and cannot be mapped.
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
+        if not _begins_as_pickle(file):
+            raise InputError(f"{file} is no file of weights") from error
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = str(error).split("GLOBAL", 1)[-1].split("was not")[0].strip().split("\n")[0]
             raise InputError(

@@ -23,7 +23,7 @@ from ffaa.data.degradations import RGB, downscale, jpeg
 from ffaa.runtime import closest
 from ffaa.types import InputError
 
-_STEP = re.compile(r"(?P<name>[a-z]+)(?P<kind>[:@])(?P<value>\d+(?:\.\d+)?|\.\d+)")
+_STEP = re.compile(r"(?P<name>[a-z]+)(?P<kind>[:@])(?P<value>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 _BLOCK = 8
 _GREY = 128
 _BLOCKS_PER_PIXELS = 256

@@ -184,6 +184,8 @@ def test_merging_writes_every_tensor_in_its_precision(
         assert all(torch.equal(found[key], expected[key].to(dtype)) for key in expected)
     with pytest.raises(InputError, match="is there already and not an empty folder"):
         run(monkeypatch, merge_lora, checkpoint=run_, model="tiny", out=tmp_path / "float32")
+    with pytest.raises(InputError, match="lies in the checkpoint"):
+        run(monkeypatch, merge_lora, checkpoint=run_, model="tiny", out=run_ / "mllm" / "new")
     with pytest.raises(InputError, match="holds no folder mllm"):
         run(monkeypatch, merge_lora, checkpoint=tmp_path, model="tiny", out=tmp_path / "none")
     adapter = run_ / "mllm/adapter_model.safetensors"
@@ -203,10 +205,12 @@ def test_what_cannot_be_done_is_said_and_nothing_is_touched(
         ({"source": source, "out": mine}, "is not empty and was not made by this program"),
         ({"source": source, "out": source}, "is not empty"),
         ({"source": source, "out": source.parent}, "is not empty"),
+        ({"source": source, "out": source / "new"}, "lies in its own source"),
         ({"source": source / "mids.pth", "out": tmp_path / "x"}, "--mids a selector's file"),
         ({"source": tmp_path / "absent", "out": tmp_path / "x"}, "no such folder"),
         ({"source": mine, "out": tmp_path / "x"}, "holds no LLaVA model: it holds no config.json"),
         ({"source": "someone/not-fetched", "out": tmp_path / "x"}, "are fetched first"),
+        ({"mids": mine / "letter.txt", "out": tmp_path / "x"}, "letter.txt is no file of weights"),
         ({"mids": source / "pytorch_model-00001-of-00003.bin", "out": tmp_path / "x"}, "is no selector of FFAA"),
     ):
         with pytest.raises(InputError, match=said):

@@ -85,9 +85,18 @@ def test_what_is_refused(plain: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         with pytest.raises(InputError, match=said):
             run(monkeypatch, repo_id="me/x", **flags)
-    (plain / "mids.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(InputError, match=r"holds pickles \(mids.pth\)"):
-        run(monkeypatch, repo_id="me/x", folder=plain)
+    with pytest.raises(InputError, match="lies in .*plain, and would be shared"):
+        run(monkeypatch, repo_id="me/x", folder=plain, dry_run=1, out=plain / "out")
+    for name, start in (
+        ("mids.pth", b"PK\x03\x04"),
+        ("x.pickle", b"(dp0"),
+        ("w.ckpt", b"x"),
+        ("innocent", b"\x80\x04\x95"),
+    ):
+        (plain / name).write_bytes(start)
+        with pytest.raises(InputError, match=rf"holds pickles \({name}\)"):
+            run(monkeypatch, repo_id="me/x", folder=plain)
+        (plain / name).unlink()
     wrong: list[dict[str, object]] = [{"repo_id": "x"}, {"repo_id": "me/x", "dry_run": 1}]
     for usage in [*wrong, {"repo_id": "me/x", "out": tmp_path / "o"}]:
         with pytest.raises(SystemExit) as ended:
@@ -105,11 +114,8 @@ class _Hub:
         if self.error is not None:
             raise self.error
 
-    def upload_file(self, *, path_or_fileobj: bytes, path_in_repo: str, repo_id: str) -> None:
-        self.sent.append((path_in_repo, path_or_fileobj))
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, ignore_patterns: list[str]) -> Any:
-        self.sent.append((str(folder_path), ignore_patterns))
+    def create_commit(self, repo_id: str, operations: list[Any], commit_message: str) -> Any:
+        self.sent += [(one.path_in_repo, one.path_or_fileobj) for one in operations]
         return type("Sent", (), {"commit_url": f"https://example.org/{repo_id}"})
 
 
@@ -118,10 +124,14 @@ def test_what_is_sent(plain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         monkeypatch.delenv(name)
     monkeypatch.setattr(huggingface_hub, "HfApi", _Hub)
     monkeypatch.setattr(_Hub, "sent", [])
+    (plain / "sub" / "__pycache__").mkdir(parents=True)
+    for name in (".env", "sub/__pycache__/a.py", "b.partial"):
+        (plain / name).write_text("secret")
     assert run(monkeypatch, repo_id="me/x", folder=plain) == 0
     assert "https://example.org/me/x" in capsys.readouterr().out
-    (card_name, card), (folder, ignored) = _Hub.sent
-    assert card_name == "README.md" and b"# x" in card and folder == str(plain) and "README.md" in ignored
+    sent = dict(_Hub.sent)
+    assert sent.keys() == {"README.md", "config.json", "model.safetensors"} and b"# x" in sent["README.md"]
+    assert sent["model.safetensors"] == str(plain / "model.safetensors")
     for error, said in (
         (LocalTokenNotFoundError("x"), "nobody is logged in"),
         (OSError("gone"), "could not send to me"),
