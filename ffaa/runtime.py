@@ -65,6 +65,8 @@ def run_door(main: Callable[[], int]) -> NoReturn:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when its library is imported
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ffaa").setLevel(logging.INFO)
+    # It complains when it is imported of a kernel for CPUs, which nothing here uses: packed weights are for GPUs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         code = main()
         sys.stdout.flush()
