@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ffaa.config import CONFIGS, load_yaml, parse
+from ffaa.config import CONFIGS, dump_yaml, load_yaml, parse
 from ffaa.methods.stage_config import StageConfig
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, pick_device, pick_dtype, run_door
 
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ffaa.methods.base import StageRun
+    from ffaa.methods.ffaa.method import FfaaConfig
 
 
 @dataclass(frozen=True)
 class Options:
-    size: Literal["mini", "tiny"] = "mini"
-    """A folder of configs/ffaa/ whose model is trained."""
+    size: Literal["mini", "tiny", "mistral"] = "mini"
+    """A folder of configs/ffaa/ whose model is trained; of mistral, MIDS alone, in its published shape with random
+    weights and a token a byte."""
     data: Path = PROJECT_ROOT / "data" / "mini" / "training"
     """A set with records.jsonl and answers.jsonl."""
     cases: str = "stage 1,MIDS,MIDS augmented"
@@ -175,7 +177,7 @@ def stage_config(case: str, options: Options, folder: Path) -> StageConfig:
     kept = {} if stage == "mids" else {"mixstyle": config.options["mixstyle"], "slots": config.options["slots"]}
     return replace(
         config,
-        model=options.size,
+        model=random_model(options.size, folder) if options.size == "mistral" else options.size,
         data=options.data,
         validation=None,
         init=None,
@@ -186,6 +188,24 @@ def stage_config(case: str, options: Options, folder: Path) -> StageConfig:
         feature_cache=folder / "features",
         options=kept if stage == "mllm" else {"augment": case == "MIDS augmented"},
     )
+
+
+def with_shapes(name: str) -> FfaaConfig:
+    """The configuration of a model whose selector stands on towers of the published shape, without their weights."""
+    from ffaa.backbones.shapes import shape_of
+    from ffaa.config import model_folder
+    from ffaa.methods.ffaa.method import FfaaConfig
+
+    config = load_yaml(model_folder("ffaa", name) / "model.yaml", FfaaConfig)
+    vision, text = shape_of(config.mids.vision, "vision"), shape_of(config.mids.text, "text")
+    return replace(config, mids=replace(config.mids, vision=vision, text=text))
+
+
+def random_model(name: str, folder: Path) -> str:
+    """A model's folder like ``configs/ffaa/<name>``, whose towers are random."""
+    (folder / "model").mkdir()
+    dump_yaml(with_shapes(name), folder / "model" / "model.yaml")
+    return str(folder / "model")
 
 
 def make_side(config: StageConfig, loss: Callable[[nn.Module, dict[str, Any]], Tensor]) -> Side:
@@ -299,16 +319,12 @@ def count_mids(name: str) -> int:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ffaa.backbones.shapes import shape_of
-    from ffaa.config import model_folder
-    from ffaa.methods.ffaa.method import FfaaConfig
     from ffaa.methods.ffaa.mids import build_mids
 
     config = load_yaml(CONFIGS / "ffaa" / name / "mids.yaml", StageConfig)
-    settings = load_yaml(model_folder("ffaa", name) / "model.yaml", FfaaConfig).mids
-    vision, text_encoder = shape_of(settings.vision, "vision"), shape_of(settings.text, "text")
-    model = build_mids(replace(settings, vision=vision, text=text_encoder), device="meta").train()
-    side = settings.image_size // int(vision["patch_size"])
+    settings = with_shapes(name).mids
+    model = build_mids(settings, device="meta").train()
+    tower: Any = model.image_encoder.config
     length = int(config.assume.mean_text)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
@@ -317,7 +333,8 @@ def count_mids(name: str) -> int:
         batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
         batch["labels"] = torch.zeros(ids.shape[:2], dtype=torch.long)
         text = torch.zeros(settings.num_answers, length, settings.hidden_dim)
-        frozen = torch.zeros(1, len(model.frozen_layers), side**2 + 1, int(vision["hidden_size"]))
+        patches = (settings.image_size // tower.patch_size) ** 2
+        frozen = torch.zeros(1, len(model.frozen_layers), 1 + patches, tower.hidden_size)
         ways: dict[str, Callable[[], Any]] = {
             "plain": lambda: _plain_mids(model, batch),
             "ours, pictures augmented": lambda: model(**batch, text=text).loss,
