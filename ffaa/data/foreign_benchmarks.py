@@ -100,7 +100,7 @@ def _pictures(folder: Path, root: Path) -> Iterator[PurePosixPath]:
         if linked := sorted(name for name in folders if (Path(place) / name).is_symlink()):
             first = str(Path(place).relative_to(root) / linked[0])
             raise InputError(
-                f"{root}: folders that are links: {len(linked)}, the first {first!r}; links to folders are not followed, "
+                f"{root}: folders that are links: {len(linked)}, the first {first!r}; links are not followed, "
                 "put the folders themselves there"
             )
         for name in names:
@@ -118,8 +118,8 @@ def _refuse(paths: Sequence[PurePosixPath], root: Path) -> None:
         raise InputError(f"{root}: names that are no UTF-8: {len(strange)}, the first {strange[0]!r}; rename them")
     if outside := [str(path) for path in paths if (root / path).is_symlink() and not _within(root / path, root)]:
         raise InputError(
-            f"{root}: pictures that are links out of this folder or to nothing: {len(outside)}, the first {outside[0]!r}; "
-            "put the pictures themselves there"
+            f"{root}: pictures that are links out of this folder or to nothing: {len(outside)}, the first "
+            f"{outside[0]!r}; put the pictures themselves there"
         )
 
 
