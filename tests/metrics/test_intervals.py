@@ -98,7 +98,7 @@ def test_degenerate_pictures(many: int, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def people(mixed: int, real: int, fake: int, seed: int = 0, size: int = 4) -> Pictures:
-    """People with pictures of both classes, of real ones only and of fakes only; each is mostly right or mostly wrong."""
+    """People with pictures of both classes, of real ones only and of fakes only; each mostly right or wrong."""
     rng = np.random.default_rng(seed)
     of = [[False, True] * (size // 2)] * mixed + [[False] * size] * real + [[True] * size] * fake
     labels, n = np.array(of).ravel(), len(of)
