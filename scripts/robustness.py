@@ -1,13 +1,15 @@
 """How a method's figures fall when pictures are corrupted: a sweep over kinds and levels, as table, JSON and picture.
 
 Every point is an evaluation with ``--degrade``, whose result folder a second call finds, so that a killed sweep goes
-on. The JSON maps each corruption to its levels (0: the pictures as they are), accuracies and AUCs.
+on. The JSON maps each corruption to its levels (0: the pictures as they are), accuracies and AUCs, and to what they are
+``of``: method, model, weights and number of pictures. Later sweeps of the same add their corruptions and levels to it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,18 @@ from typing import Any
 from ffaa.config import Switch, parse
 from ffaa.data.corruptions import CORRUPTIONS
 from ffaa.evaluation.benchmarks import EvalConfig, Result, sweep
-from ffaa.runtime import EXIT_DONE, EXIT_PARTIAL, PROJECT_ROOT, atomic_write_text, closest, make_folder, run_door
+from ffaa.evaluation.result_folder import read_config
+from ffaa.runtime import (
+    EXIT_DONE,
+    EXIT_PARTIAL,
+    PROJECT_ROOT,
+    atomic_write_text,
+    closest,
+    config_hash,
+    locked,
+    make_folder,
+    run_door,
+)
 from ffaa.types import InputError
 
 
@@ -54,12 +67,15 @@ class Options:
     result_root: Path | None = None
     """Folder of the results."""
     out: Path | None = None
-    """Folder for robustness.json and robustness.png; by default results/<benchmark>/robustness-<method>-<model>."""
+    """Folder for robustness.json and robustness.png; by default results/<benchmark>/robustness-<method>-<model>-<hash>,
+    the hash of options, weights and pictures."""
 
     @property
     def names(self) -> list[str]:
         """The chosen kinds."""
-        names = [name.strip() for name in self.corruptions.split(",") if name.strip()]
+        names = list(dict.fromkeys(name.strip() for name in self.corruptions.split(",") if name.strip()))
+        if not names:
+            raise InputError(f"no corruption given: --corruptions takes {', '.join(CORRUPTIONS)}")
         for name in names:
             if name not in CORRUPTIONS:
                 raise InputError(f"no corruption {name!r}{closest(name, CORRUPTIONS)}")
@@ -74,8 +90,8 @@ class Options:
         return sorted(set(map(int, words)))
 
 
-def results_of(options: Options) -> dict[str, Result]:
-    """The result under each corruption, and under none as ``""``."""
+def results_of(options: Options, check: Callable[[Result], object]) -> dict[str, Result]:
+    """The result under each corruption, and under none as ``""``; ``check`` is called on the latter, the first."""
     if "," in options.benchmark:
         raise InputError("give one benchmark: curves of several would need a call each")
     told = {
@@ -88,7 +104,10 @@ def results_of(options: Options) -> dict[str, Result]:
     wanted = ["", *(f"{name}@{level}" for name in options.names for level in options.strengths)]
     found: dict[str, Result] = {}
     for degrade, results in zip(wanted, sweep(EvalConfig(**told), wanted), strict=True):
-        found.update((degrade, result) for result in results)
+        for result in results:
+            if not degrade:
+                check(result)
+            found[degrade] = result
     return found
 
 
@@ -119,6 +138,63 @@ FIGURES = {
     "recall_real": "recall_real",
     "recall_fake": "recall_fake",
 }
+
+
+Curves = dict[str, dict[str, Any]]
+FILE = "robustness.json"
+_COLUMNS = ("levels", "values", *FIGURES)
+
+
+def identity(clean: Result) -> dict[str, Any]:
+    """What all curves of a file are of; ``options`` is a hash of all that an analysis depends on but the corruption."""
+    facts = read_config(clean.folder)
+    # The block's size changes no figure, and going on with a sweep may change it.
+    options = {key: value for key, value in facts.items() if key not in ("degrade", "block_size")}
+    return {
+        "method": facts.get("method"),
+        "model": facts.get("model"),
+        "fingerprint": facts.get("fingerprint"),
+        "pictures": clean.summary["n"],
+        "options": config_hash(options),
+    }
+
+
+def read_kept(file: Path, of: Mapping[str, Any]) -> Curves:
+    """The curves that earlier sweeps wrote; none where there is no file.
+
+    Raises:
+        InputError: the file is none of this program's, or its curves are of something else than ``of``.
+    """
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {file}, to which the curves would be added: {error}") from error
+    sound = isinstance(found, dict) and all(map(_is_curve, found.values()))
+    if not sound:
+        raise InputError(f"{file} holds no curves of this program; give another --out")
+    for name, curve in found.items():
+        if curve.get("of") != of:
+            raise InputError(f"{file}: {name} is of another method, weights, options or pictures; give another --out")
+    return dict(found)
+
+
+def _is_curve(curve: Any) -> bool:
+    columns = [curve.get(key) for key in _COLUMNS] if isinstance(curve, dict) else [None]
+    return all(isinstance(column, list) and len(column) == len(columns[0] or ()) for column in columns)
+
+
+def merged(kept: Curves, new: Curves) -> Curves:
+    """All corruptions, and of one that both have all levels; where both have a level, the new figures."""
+    curves = {**kept, **new}
+    for name in kept.keys() & new.keys():
+        at = {level: (curve, i) for curve in (kept[name], new[name]) for i, level in enumerate(curve["levels"])}
+        curves[name] = {
+            **new[name],
+            **{key: [curve[key][i] for _, (curve, i) in sorted(at.items())] for key in _COLUMNS},
+        }
+    return curves
 
 
 def table(found: Mapping[str, Mapping[str, Any]], key: str, title: str) -> str:
@@ -166,19 +242,33 @@ def draw(found: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None
     plt.close(figure)
 
 
+def usable(folder: Path) -> Path:
+    """The folder, made where it is missing. Raises InputError where nothing can be written into it."""
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"nothing can be written into {folder}")
+    return folder
+
+
 def main() -> int:
     options = parse(Options, prog="robustness.py", description=__doc__ or "")
     names, levels = options.names, options.strengths
-    results = results_of(options)
+    if options.out:
+        usable(options.out)  # not only after hours of analysing
+
+    def place(clean: Result) -> Path:
+        name = f"robustness-{options.method}-{Path(options.model).name}-{identity(clean)['options']}"
+        return options.out or (options.result_root or PROJECT_ROOT / "results") / clean.benchmark / name
+
+    results = results_of(options, lambda clean: read_kept(place(clean) / FILE, identity(clean)))
     clean = results[""]
-    found = curves(results, names, levels)
-    out = options.out or (options.result_root or PROJECT_ROOT / "results") / clean.benchmark / (
-        f"robustness-{options.method}-{Path(options.model).name}"
-    )
-    make_folder(out)
-    atomic_write_text(out / "robustness.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    out, of = usable(place(clean)), identity(clean)
+    found = {name: {**curve, "of": of} for name, curve in curves(results, names, levels).items()}
     title = f"{clean.benchmark}, {options.method}-{Path(options.model).name}, {clean.summary['n']} pictures"
-    draw(found, title, out / "robustness.png")
+    with locked(out, ".lock", wait=True):  # of two sweeps that end together neither loses its curves
+        every = merged(read_kept(out / FILE, of), found)
+        atomic_write_text(out / FILE, json.dumps(every, indent=1, allow_nan=False) + "\n")
+        draw(every, title, out / "robustness.png")
     print(f"{title}\n\n{table(found, 'acc', 'ACC')}\n\n{table(found, 'auc', 'AUC')}\n\nsaved in {out}")
     return EXIT_PARTIAL if any(result.summary["n_failed"] for result in results.values()) else EXIT_DONE
 

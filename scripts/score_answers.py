@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ffaa.config import CONFIGS, Switch, load_yaml, parse
 from ffaa.data.benchmark import Benchmark, load_benchmark
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import PREDICTIONS, read_config
+from ffaa.evaluation.result_folder import CONFIG, PREDICTIONS, read_config
 from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
 from ffaa.forge.dataset import PICTURES, read_pictures
@@ -50,26 +50,59 @@ class Options:
     """Terciles by which answers are worded."""
 
 
-def read_references(file: Path) -> dict[str, list[str]]:
+def read_references(file: Path, pictures: Collection[str]) -> dict[str, list[str]]:
     """Picture -> reference answers.
 
     Raises:
-        InputError: the file cannot be read, or is no such mapping.
+        InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except FileNotFoundError:
+        raise InputError(f"no such file: {file}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a JSON file: {error}") from error
     texts = {key: [of] if isinstance(of, str) else of for key, of in found.items()} if isinstance(found, dict) else {}
     sound = all(isinstance(of, list) and of and all(isinstance(text, str) for text in of) for of in texts.values())
     if not texts or not sound:
         raise InputError(f"{file}: pictures with a reference text, or a list of them, expected")
+    if unknown := [key for key in texts if key not in pictures]:
+        raise InputError(
+            f"{file}: there is no picture {unknown[0]!r} in the benchmark ({len(unknown)} of {len(texts)} names)"
+        )
     return texts
 
 
 def done_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of pictures that were answered."""
-    return [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
+    """The lines of pictures that were answered.
+
+    Raises:
+        InputError: there are none, or the file cannot be read.
+    """
+    done = [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
+    if not done:
+        raise InputError(f"{folder / PREDICTIONS} holds no answered picture")
+    return done
+
+
+def benchmark_of(folder: Path, root: Path) -> Benchmark:
+    """The benchmark that a result was made on, in ``root``.
+
+    Raises:
+        InputError: the result's config does not say which, or it is not there or another one now.
+    """
+    facts = read_config(folder)
+    name, limit = facts.get("benchmark"), facts.get("limit", -1)
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{folder / CONFIG}: benchmark must be a name, got {name!r}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0:
+        raise InputError(f"{folder / CONFIG}: limit must be a number of pictures, or -1 for all, got {limit!r}")
+    benchmark = load_benchmark(name, root)
+    if facts.get("data") not in (None, data_fingerprint(select(benchmark, limit))):
+        raise InputError(f"{folder} was made on another {name} than the one in {benchmark.root}")
+    return benchmark
 
 
 def said(text: str) -> str:
@@ -245,8 +278,12 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def score(folder: Path, name: str, benchmark: Benchmark, options: Options, wording: Wording) -> None:
-    """Score one result, print its tables and write its figures."""
+def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording) -> None:
+    """Score one result, print its tables and write its figures.
+
+    Raises:
+        InputError: it holds no answered picture, or the references do not fit it.
+    """
     console = make_console()
     built = (benchmark.root / PICTURES).is_file()
     pictures = {Path(picture["image"]).name: picture for picture in read_pictures(benchmark.root)} if built else {}
@@ -254,13 +291,18 @@ def score(folder: Path, name: str, benchmark: Benchmark, options: Options, wordi
     references: Mapping[str, Sequence[str]] = {
         key: [explain_line(picture, wording, default_rng(0))] for key, picture in pictures.items()
     }
+    lines = done_lines(folder)
     if options.references:
-        references = read_references(options.references)
-    figures = {**facts, **form(done_lines(folder), references, options.similarity)}
+        references = read_references(options.references, {item.id for item in benchmark.items})
+        known = sum(line["id"] in references for line in lines)
+        if not known:
+            raise InputError(f"{options.references} has no reference for any of the {len(lines)} pictures of {folder}")
+        console.print(f"{known} of {len(lines)} pictures have a reference", markup=False)
+    figures = {**facts, **form(lines, references, options.similarity)}
     if facts:
-        console.print(table(name, figures))
+        console.print(table(benchmark.name, figures))
     if figures["text"]:
-        console.print(text_table(name, figures))
+        console.print(text_table(benchmark.name, figures))
     for line in [*(notes(figures) if facts else []), *form_notes(figures)]:
         console.print(line, markup=False)
     for row in judged(folder, pictures, wording, options.show) if facts and options.show > 0 else ():
@@ -275,12 +317,7 @@ def main() -> int:
         raise InputError("no result given: use --results results/<benchmark>/<run>")
     wording = load_yaml(options.wording, Wording)
     for folder in folders:
-        facts = read_config(folder)
-        name = str(facts.get("benchmark", ""))
-        benchmark = load_benchmark(name, options.benchmark_root)
-        if facts.get("data") not in (None, data_fingerprint(select(benchmark, int(facts.get("limit", -1))))):
-            raise InputError(f"{folder} was made on another {name} than the one in {benchmark.root}")
-        score(folder, name, benchmark, options, wording)
+        score(folder, benchmark_of(folder, options.benchmark_root), options, wording)
     return EXIT_DONE
 
 

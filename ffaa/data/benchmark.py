@@ -104,10 +104,15 @@ def write_benchmark(
     With ``groups``, picture -> person or video, also ``groups.json``; without, one that is there is removed.
 
     Labels as in `Item`: ``"real"``, or ``("fake", "Identity swap")`` and ``("real", None)``, written as "None" like
-    the published answers do. Raises `InputError` as `load_benchmark` does; then nothing has been written.
+    the published answers do. Raises `InputError` as `load_benchmark` does, for a folder whose labels and groups would
+    be one file, and for text that is no Unicode; then nothing has been written.
     """
     folder = folder.resolve()
     file = folder / f"{folder.name}.json"
+    if file.name.casefold() == GROUPS_FILE:
+        raise InputError(
+            f"a benchmark cannot be called {folder.name!r}: {GROUPS_FILE} holds the groups of any benchmark"
+        )
     if not labels:
         raise InputError(f"{file}: no pictures")
     plain: dict[str, Any] = {
@@ -115,13 +120,24 @@ def write_benchmark(
     }
     has_types = isinstance(next(iter(plain.values())), list)
     items = tuple(_item(key, value, folder / "imgs", has_types, file) for key, value in plain.items())
-    atomic_write_text(file, json.dumps(plain, indent=0, ensure_ascii=False) + "\n")
+    text, of_groups = _json_text(plain, file), _json_text(dict(groups or {}), folder / GROUPS_FILE)
+    atomic_write_text(file, text)
     if groups:
-        atomic_write_text(folder / GROUPS_FILE, json.dumps(dict(groups), indent=0, ensure_ascii=False) + "\n")
+        atomic_write_text(folder / GROUPS_FILE, of_groups)
         items = tuple(replace(item, group=groups.get(item.id)) for item in items)
     else:
         (folder / GROUPS_FILE).unlink(missing_ok=True)
     return Benchmark(folder.name, folder, items, has_types)
+
+
+def _json_text(content: Mapping[str, Any], file: Path) -> str:
+    text = json.dumps(content, indent=0, ensure_ascii=False) + "\n"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        line = text.split("\n")[text.count("\n", 0, error.start)]
+        raise InputError(f"{file}: {line!r} is no Unicode text and cannot be written") from error
+    return text
 
 
 def _folder(name: str, root: Path) -> Path:
@@ -144,7 +160,11 @@ def _json_file(folder: Path) -> Path | None:
 def _read_labels(file: Path) -> dict[str, Any]:
     try:
         labels = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, file))
-    except (OSError, ValueError, RecursionError) as error:
+    except FileNotFoundError:
+        raise InputError(f"no such file: {file}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not a JSON file: {error}") from error
     if not isinstance(labels, dict):
         raise InputError(f"{file}: picture names with their labels expected, got a {type(labels).__name__}")

@@ -18,6 +18,8 @@ from ffaa.metrics.ranking import RESAMPLES, Interval, bootstrap_intervals, ranki
 
 MANY = 5000
 """Pictures above which derivatives take the bootstrap's place."""
+FEW = 5
+"""Groups below which those that decide a figure are too few to be resampled."""
 _CHUNK = 4_000_000  # weights held at once while resampling
 _Z95 = 1.959963984540054
 
@@ -40,11 +42,22 @@ class Pictures:
         return np.array([number_of[name] for name in self.groups], dtype=np.int64)
 
     @functools.cached_property
-    def kinds(self) -> NDArray[np.int64]:
-        """(groups,) 0 for groups of reals only, 1 of fakes only, 2 of both."""
+    def by_class(self) -> NDArray[np.int64]:
+        """(2, groups) how many real ones, and fakes, each group has."""
         groups = int(self.numbers.max()) + 1
-        has_fake, has_real = (np.bincount(self.numbers[of], minlength=groups) > 0 for of in (self.fake, ~self.fake))
-        return np.where(has_fake & has_real, 2, has_fake).astype(np.int64)
+        return np.stack([np.bincount(self.numbers[of], minlength=groups) for of in (~self.fake, self.fake)])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a group holds both classes."""
+        return bool((self.by_class > 0).all(axis=0).any())
+
+    @functools.cached_property
+    def strata(self) -> NDArray[np.int64]:
+        """(groups,) the class of each where classes are drawn on their own, else 0; see `group_intervals`."""
+        has = self.by_class > 0
+        apart = not self.mixed and int(has.sum(axis=1).min()) >= FEW
+        return has[1].astype(np.int64) if apart else np.zeros(has.shape[1], dtype=np.int64)
 
 
 def ranking_intervals(fake: NDArray[np.bool_], scores: Values, *, seed: int = 0) -> dict[str, Interval | None]:
@@ -68,27 +81,36 @@ def ranking_intervals(fake: NDArray[np.bool_], scores: Values, *, seed: int = 0)
 def group_intervals(pictures: Pictures, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval | None]:
     """Intervals of ``accuracy, balanced_accuracy, recall_real, recall_fake, auc, average_precision`` by group.
 
-    Whole groups are drawn; those with reals only, with fakes only and with both each on their own, so that a resample
-    has all that the pictures have. A share of 0 or 1, of which every resample is the same, gets Wilson's interval as
-    if each group were one picture. The same groups give the same intervals, in whatever order their pictures come.
+    Whole groups are drawn. Where each has one class and both classes have :data:`FEW` groups at least, each class is
+    drawn on its own, so that a resample has both; else all together, because a stratum of a few groups varies too
+    little, and one of a single group not at all. Resamples of one class are left out of what they do not define.
+
+    Where fewer than :data:`FEW` groups decide a figure, those that hold a picture of the class in question (for figures
+    of both classes, of the rarer one), or where all resamples are the same, as of a share of 0 or 1, the interval is
+    Wilson's of as many pictures as there are such groups (of unequal ones Kish's number, the square of the summed sizes
+    by the sum of their squares): exact where all pictures of a group are right or wrong together, too wide where they
+    are not. For the AUC that is the greatest variance that two independent samples can have, A (1 - A) / min(m, n)
+    (Birnbaum and Klose 1957, Ann. Math. Stat. 28); average precision is treated likewise, with no such proof. The mean
+    of two independent shares has half of it. Groups of both classes void the independence, and the number is halved.
+
+    The same groups give the same intervals, in whatever order their pictures come.
 
     Returns:
         (low, high) each; None where the figure is not defined.
     """
     if not pictures.fake.size:
         return dict.fromkeys(_FIGURES)
-    groups = int(pictures.numbers.max()) + 1
-    figures = _figures(pictures, np.ones((1, groups)))
+    figures = _figures(pictures, np.ones((1, pictures.strata.size)))
     found: dict[str, Interval | None]
     if pictures.fake.size > MANY:
         found = {
-            name: _by_derivative(value, np.bincount(pictures.numbers, derivative).astype(np.float64), pictures.kinds)
+            name: _by_derivative(value, np.bincount(pictures.numbers, derivative).astype(np.float64), pictures.strata)
             for name, (value, derivative) in _derivatives(pictures).items()
         }
     else:
         found = {name: _percentiles(values) for name, values in _drawn(pictures, resamples, seed).items()}
     return {
-        name: _or_wilson(float(value[0]), found.get(name), groups) if np.isfinite(value[0]) else None
+        name: _or_wilson(float(value[0]), found.get(name), _decides(pictures, name)) if np.isfinite(value[0]) else None
         for name, value in figures.items()
     }
 
@@ -119,9 +141,9 @@ def _figures(pictures: Pictures, weights: Values) -> Mapping[str, Values]:
 
 def _drawn(pictures: Pictures, resamples: int, seed: int) -> dict[str, Values]:
     rng = np.random.default_rng(seed)
-    weights = np.zeros((resamples, pictures.kinds.size))
-    for kind in np.unique(pictures.kinds):
-        chosen = pictures.kinds == kind
+    weights = np.zeros((resamples, pictures.strata.size))
+    for stratum in np.unique(pictures.strata):
+        chosen = pictures.strata == stratum
         size = int(chosen.sum())
         weights[:, chosen] = rng.multinomial(size, np.full(size, 1 / size), resamples)
     chunk = max(1, _CHUNK // pictures.fake.size)
@@ -130,7 +152,7 @@ def _drawn(pictures: Pictures, resamples: int, seed: int) -> dict[str, Values]:
 
 
 def _percentiles(values: Values) -> Interval | None:
-    # Of groups that hold both classes, a resample may by chance have one class only.
+    # Where classes are drawn together, a resample may by chance have one class only.
     known = values[np.isfinite(values)]
     if not known.size:
         return None
@@ -138,11 +160,25 @@ def _percentiles(values: Values) -> Interval | None:
     return float(low), float(high)
 
 
-def _or_wilson(value: float, interval: Interval | None, groups: int) -> Interval | None:
-    if interval is None or interval[1] - interval[0] > 1e-12 or 0 < value < 1:
+def _decides(pictures: Pictures, name: str) -> tuple[int, float]:
+    """How many groups decide a figure, and as how many independent pictures they count at least."""
+    real, fake = pictures.by_class
+    sizes = {"accuracy": [real + fake], "recall_real": [real], "recall_fake": [fake]}.get(name, [real, fake])
+    count = min(int((of > 0).sum()) for of in sizes)
+    number = min(float(of.sum() ** 2 / (of**2).sum()) for of in sizes)
+    if len(sizes) == 2:
+        number *= (2 if name == "balanced_accuracy" else 1) / (2 if pictures.mixed else 1)
+    return count, number
+
+
+def _or_wilson(value: float, interval: Interval | None, decides: tuple[int, float]) -> Interval:
+    count, n = decides
+    if interval is not None and count >= FEW and interval[1] - interval[0] > 1e-12:
         return interval
-    edge = _Z95**2 / (groups + _Z95**2)
-    return (0.0, edge) if value == 0 else (1 - edge, 1.0)
+    scale = 1 + _Z95**2 / n
+    centre = (value + _Z95**2 / (2 * n)) / scale
+    half = _Z95 * np.sqrt(value * (1 - value) / n + (_Z95 / (2 * n)) ** 2) / scale
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def _derivatives(pictures: Pictures) -> dict[str, tuple[float, Values]]:
@@ -182,11 +218,11 @@ def _ranking_derivatives(fake: NDArray[np.bool_], scores: Values) -> dict[str, t
     return {"auc": (auc, by_auc), "average_precision": (area, by_area)}
 
 
-def _by_derivative(value: float, derivatives: Values, kinds: NDArray[np.int64]) -> Interval:
-    """From the derivatives by what is drawn, each kind on its own; normal on the logit, so that it stays in 0..1."""
+def _by_derivative(value: float, derivatives: Values, strata: NDArray[np.int64]) -> Interval:
+    """From the derivatives by what is drawn, each stratum on its own; normal on the logit, so that it stays in 0..1."""
     variance = 0.0
-    for kind in np.unique(kinds):
-        part = derivatives[kinds == kind]
+    for stratum in np.unique(strata):
+        part = derivatives[strata == stratum]
         variance += float(part.var(ddof=1)) * part.size if part.size > 1 else 0.0
     if not 0 < value < 1 or variance == 0:
         return value, value

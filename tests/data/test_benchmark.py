@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ffaa.data.benchmark import list_benchmarks, load_benchmark, write_benchmark
+from ffaa.data.benchmark import list_benchmarks, load_benchmark, read_groups, write_benchmark
 from ffaa.types import InputError
 
 
@@ -141,6 +141,23 @@ def test_write_and_read_back(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             write_benchmark(tmp_path / "w", labels)
     assert (tmp_path / "w" / "w.json").read_text() == before
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    for name in ("groups", "w"):
+        (tmp_path / name / "imgs").mkdir(parents=True)
+        (tmp_path / name / "imgs" / "a.png").touch()
+    with pytest.raises(InputError, match="cannot be called 'groups'"):
+        write_benchmark(tmp_path / "groups", {"a.png": "real"})
+    for labels, groups in (({"a.png": ("fake", "\ud800")}, None), ({"a.png": "real"}, {"a.png": "\ud800"})):
+        with pytest.raises(InputError, match="no Unicode text"):
+            write_benchmark(tmp_path / "w", labels, groups)
+    assert [path.name for path in tmp_path.rglob("*.json")] == []
+
+
+def test_a_file_of_groups_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="^no such file: .*nowhere.json$"):
+        read_groups(tmp_path / "nowhere.json", {"a.png"})
 
 
 def test_groups_beside_the_labels(tmp_path: Path) -> None:

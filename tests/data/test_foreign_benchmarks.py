@@ -29,6 +29,7 @@ def videos(label: str, folder: str, names: list[str], frames: int) -> dict[str, 
 
 FF = "FaceForensics++/manipulated_sequences/Deepfakes/c23"
 FF_REAL = "FaceForensics++/original_sequences/youtube/c23"
+IN_FF_DF = ["FaceForensics++", "FF-DF", "test", "c23", "000_003"]
 
 
 @pytest.fixture
@@ -63,6 +64,12 @@ def test_frames_are_evenly_spread(bench: tuple[Path, Path]) -> None:
     assert len(read_deepfakebench(*bench, Part(frames=-1)).labels) == 12
     with pytest.raises(InputError, match="at least 1"):
         Part(frames=0)
+    # As DeepfakeBench's loader: the step is 63 // 32. Spread evenly, they reach the end.
+    frames = [str(index) for index in range(63)]
+    assert Part().chosen(frames) == frames[:32] and Part().chosen(frames[:32]) == frames[:32]
+    spread = [int(frame) for frame in Part(even=True).chosen(frames)]
+    assert len(spread) == 32 and spread[0] == 0 and spread[-1] == 61
+    assert {after - before for before, after in zip(spread, spread[1:], strict=False)} == {1, 2}
 
 
 def test_a_set_without_compressions(tmp_path: Path) -> None:
@@ -99,6 +106,13 @@ def _set(path: list[str], value: Any) -> Callable[[dict[str, Any]], None]:
         (lambda sets: None, Part("train"), "has no videos in its split 'train'"),
         (_set(["FaceForensics++", "FF-DF", "test", "c23", "000_003"], {"label": 1}), Part(), "'000_003' must have a"),
         (_set(["FaceForensics++", "FF-DF", "test"], [1]), Part(), "videos by name expected"),
+        (_set([*IN_FF_DF, "label"], " "), Part(), "'000_003' has the label ' '"),
+        (_set([*IN_FF_DF, "label"], "None"), Part(), "'000_003' has the label 'None'"),
+        (
+            _set([*IN_FF_DF, "frames"], [f"datasets/{FF_REAL}/frames/000/001.png"]),
+            Part(),
+            "000/001.png' is listed in 'FF-real/000' and, under another label, in 'FF-DF/000_003'",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -132,6 +146,85 @@ def test_a_pair_of_folders(tmp_path: Path) -> None:
     assert read_folder_pair(tmp_path).labels["fake/swap/c.png"] == ("fake", "swap")
 
 
+def test_links_and_notes_beside_pictures(tmp_path: Path) -> None:
+    touch(tmp_path, "pair/real/a.png", "pair/real/._a.png", "pair/real/.cache/b.png", "pair/fake/c.png", "far/d.png")
+    pair = tmp_path / "pair"
+    assert list(read_folder_pair(pair).labels) == ["real/a.png", "fake/c.png"]
+    (pair / "real" / "same.png").symlink_to("a.png")
+    assert "real/same.png" in read_folder_pair(pair).labels
+    for name in ("x.png", "y.png"):
+        (pair / "fake" / name).symlink_to(tmp_path / "far" / "d.png")
+    with pytest.raises(InputError, match="links out of this folder or to nothing: 2, the first 'fake/x.png'"):
+        read_folder_pair(pair)
+    for name in ("x.png", "y.png"):
+        (pair / "fake" / name).unlink()
+    (pair / "real" / "more").symlink_to(tmp_path / "far", target_is_directory=True)
+    with pytest.raises(InputError, match="folders that are links: 1, the first 'real/more'"):
+        read_folder_pair(pair)
+    (pair / "real" / "more").unlink()
+    (pair / "fake" / "c.png").unlink()
+    (pair / "fake").rmdir()
+    with pytest.raises(InputError, match="has no folder fake/"):
+        read_folder_pair(pair)
+    (pair / "fake").symlink_to(tmp_path / "far", target_is_directory=True)
+    with pytest.raises(InputError, match="fake is a link out of"):
+        read_folder_pair(pair)
+
+
+def test_names_that_no_benchmark_can_have(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.png", "fake/None/c.png")
+    with pytest.raises(InputError, match="has a folder fake/None"):
+        read_folder_pair(tmp_path)
+    touch(tmp_path, "fake/\udcff.png")
+    with pytest.raises(InputError, match="no UTF-8: 1, the first 'fake/.udcff.png'"):
+        read_folder_pair(tmp_path)
+
+
+def import_into(out: Path, *arguments: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["import_benchmark.py", f"--out={out}", *arguments])
+        return int(script.main())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("groups", "cannot be a benchmark's"),
+        ("Groups", "cannot be a benchmark's"),
+        ("a,b", "cannot be a benchmark's"),
+        (" a", "cannot be a benchmark's"),
+        ("..", "cannot be a benchmark's"),
+        ("-a", "cannot be a benchmark's"),
+        *((name, "published set.*--published 1") for name in ("dfdc", "MA", "multiattack")),
+    ],
+)
+def test_names_that_would_mislead_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    touch(tmp_path / "pair", "real/a.png", "fake/b.png")
+    with pytest.raises(InputError, match=message):
+        import_into(tmp_path / "out", f"--source={tmp_path / 'pair'}", f"--name={name}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_published_set_may_have_its_name(tmp_path: Path) -> None:
+    touch(tmp_path / "pair", "real/a.png", "fake/b.png")
+    assert import_into(tmp_path, f"--source={tmp_path / 'pair'}", "--name=dfdc", "--published=1") == EXIT_DONE
+    assert len(load_benchmark("dfdc", tmp_path).items) == 2
+
+
+def test_nothing_half_made_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "pair", "real/a.png", "fake/b.png")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(script, "write_benchmark", full)
+    with pytest.raises(OSError, match="No space"):
+        import_into(tmp_path / "out", f"--source={tmp_path / 'pair'}", "--name=mine")
+    assert not (tmp_path / "out" / "mine").exists() and (tmp_path / "pair" / "real" / "a.png").is_file()
+    with pytest.raises(InputError, match="no such folder or file: .*nowhere"):
+        import_into(tmp_path / "out", f"--source={tmp_path / 'nowhere'}", "--name=mine")
+
+
 def test_importing_links_and_copies_nothing(
     bench: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +247,7 @@ def test_importing_links_and_copies_nothing(
         (["--source", str(tmp_path / "pair"), "--name=pair"], "there already"),
         (["--source", str(bench[0]), "--name=x"], "--images FOLDER"),
         (["--source", str(tmp_path / "pair")], "--source PATH --name NAME"),
-        (["--source", str(tmp_path / "pair"), "--name=../x"], "plain name"),
+        (["--source", str(tmp_path / "pair"), "--name=../x"], "cannot be a benchmark's"),
     ):
         with pytest.raises(InputError, match=message):
             call(*arguments)

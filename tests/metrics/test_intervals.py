@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ffaa.metrics import intervals
+from ffaa.metrics.detection import wilson_interval
 from ffaa.metrics.intervals import Pictures, group_intervals, ranking_intervals
 from ffaa.metrics.ranking import average_precision, bootstrap_intervals, ranking_statistics, roc_auc
 
@@ -81,18 +82,66 @@ def test_degenerate_pictures(many: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert set(group_intervals(Pictures(none, none, None, [])).values()) == {None}
     real = np.zeros(3, dtype=bool)
     found = group_intervals(Pictures(real, ~real, np.full(3, 0.5), ["a", "a", "b"]))
-    # All right in two groups: Wilson's interval of two of two, not one without width.
-    assert found["accuracy"] == pytest.approx((2 / (2 + 1.959964**2), 1.0), abs=1e-4)
+    # All right in groups of two and one: Wilson's interval of 3 ** 2 / (2 ** 2 + 1) right ones, not one without width.
+    assert found["accuracy"] == pytest.approx((1.8 / (1.8 + 1.959964**2), 1.0), abs=1e-4)
     assert found["recall_fake"] is found["balanced_accuracy"] is found["auc"] is None
     one = group_intervals(Pictures(~real[:1], real[:1], None, ["a"]))
     assert one["accuracy"] is not None and one["accuracy"][0] == 0.0 and "auc" not in one or one["auc"] is None
     constant = group_intervals(
         Pictures(np.array([True, False]), np.array([True, False]), np.array([0.5, 0.5]), ["a", "b"])
     )
-    assert constant["auc"] == (0.5, 0.5)
+    assert constant["auc"] == pytest.approx((0.0546, 0.9454), abs=1e-3)  # Wilson's of half a right one of one
     # One person with a real and a fake picture: every resample is the set itself.
     both = group_intervals(Pictures(np.array([True, False]), np.array([True, True]), np.array([0.9, 0.1]), ["a", "a"]))
-    assert both["auc"] == both["accuracy"] == pytest.approx((1 / (1 + 1.959964**2), 1.0), abs=1e-4)
+    assert both["accuracy"] == pytest.approx((1 / (1 + 1.959964**2), 1.0), abs=1e-4)
+    assert both["auc"] == pytest.approx((0.5 / (0.5 + 1.959964**2), 1.0), abs=1e-4)
+
+
+def people(mixed: int, real: int, fake: int, seed: int = 0, size: int = 4) -> Pictures:
+    """People with pictures of both classes, of real ones only and of fakes only; each mostly right or wrong."""
+    rng = np.random.default_rng(seed)
+    of = [[False, True] * (size // 2)] * mixed + [[False] * size] * real + [[True] * size] * fake
+    labels, n = np.array(of).ravel(), len(of)
+    right = np.repeat(rng.random(n) < 0.7, size) ^ (rng.random(n * size) < 0.1)
+    scores = np.where(right == labels, rng.uniform(0.5, 1, n * size), rng.uniform(0, 0.5, n * size))
+    return Pictures(labels, right, scores, [str(index) for index in np.repeat(np.arange(n), size)])
+
+
+@pytest.mark.parametrize("many", [5000, 0])
+@pytest.mark.parametrize("kinds", [(1, 1, 1), (1, 1, 40), (0, 1, 40), (0, 1, 1), (0, 2, 2), (40, 1, 1)])
+def test_no_figure_is_certain_because_few_people_decide_it(
+    kinds: tuple[int, int, int], many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intervals, "MANY", many)
+    pictures = people(*kinds)
+    mixed, real, fake = kinds
+    for name, interval in group_intervals(pictures).items():
+        assert interval is not None
+        few = {"recall_real": mixed + real, "recall_fake": mixed + fake, "accuracy": sum(kinds)}
+        decide = few.get(name, mixed + min(real, fake))
+        # Of n people, an interval that took each for one picture would have about 2 * 1.96 * 0.46 / sqrt(n).
+        assert interval[1] - interval[0] > (0.4 if decide < 5 else 0.1), (name, interval)
+
+
+def test_a_single_group_of_a_class_varies_with_the_others() -> None:
+    """40 videos of fakes, all right, and one real, all wrong: the accuracy depends on whether that one is drawn."""
+    fake = np.repeat(np.arange(41) > 0, 4)
+    found = group_intervals(Pictures(fake, fake, None, [str(index) for index in np.repeat(np.arange(41), 4)]))
+    assert found["accuracy"] is not None and found["accuracy"][0] < 0.95 and found["accuracy"][1] == 1.0
+    # One video of which all is wrong, and forty of which all is right, each as one picture.
+    assert found["recall_real"] == pytest.approx(wilson_interval(0, 1))
+    assert found["recall_fake"] == pytest.approx(wilson_interval(40, 40))
+
+
+def test_the_interval_covers_where_people_have_both_classes() -> None:
+    covered = dict.fromkeys(("accuracy", "recall_real"), 0)
+    for seed in range(100):
+        found = group_intervals(people(30, 5, 2, seed), resamples=300)
+        for name in covered:
+            interval = found[name]
+            # A person is right by 0.7, and each picture then turned by 0.1.
+            covered[name] += interval is not None and interval[0] <= 0.7 * 0.9 + 0.3 * 0.1 <= interval[1]
+    assert min(covered.values()) >= 87
 
 
 def test_the_interval_covers_under_groups() -> None:

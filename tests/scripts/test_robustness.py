@@ -8,6 +8,7 @@ import pytest
 from ffaa.runtime import EXIT_DONE
 from ffaa.types import InputError
 from scripts import robustness
+from scripts.report import read_curves
 from tests.evaluation.toy import make_benchmark
 
 
@@ -25,7 +26,7 @@ def test_a_sweep_writes_curves_that_a_second_call_finds(
 ) -> None:
     make_benchmark(tmp_path / "benchmark", 4, "toy_two")
     assert call(tmp_path, monkeypatch, "--corruptions=jpeg,noise", "--levels=1,5") == EXIT_DONE
-    out = tmp_path / "results" / "toy_two" / "robustness-ffaa-tiny"
+    (out,) = (tmp_path / "results" / "toy_two").glob("robustness-ffaa-tiny-*")
     found = json.loads((out / "robustness.json").read_text())
     assert list(found) == ["jpeg", "noise"] and found["jpeg"]["levels"] == [0, 1, 5]
     assert found["jpeg"]["values"] == [None, 90, 10]
@@ -46,6 +47,8 @@ def test_a_sweep_writes_curves_that_a_second_call_finds(
     ("argument", "message"),
     [
         ("--corruptions=jpg", "no corruption 'jpg'.*jpeg"),
+        ("--corruptions=", "no corruption given"),
+        ("--corruptions= , ", "no corruption given"),
         ("--levels=0", "from 1 to 5"),
         ("--levels=", "from 1 to 5"),
         ("--benchmark=a,b", "give one benchmark"),
@@ -54,3 +57,44 @@ def test_a_sweep_writes_curves_that_a_second_call_finds(
 def test_bad_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(tmp_path, monkeypatch, argument)
+
+
+def test_sweeps_add_to_one_file_and_spare_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_benchmark(tmp_path / "benchmark", 4, "toy_two")
+
+    def swept(*arguments: str) -> Path:
+        assert call(tmp_path, monkeypatch, *arguments) == EXIT_DONE
+        return Path(capsys.readouterr().out.strip().split("saved in ")[1])
+
+    first = swept("--corruptions=jpeg", "--levels=5")
+    assert swept("--corruptions=jpeg,noise", "--levels=1") == first
+    found = json.loads((first / "robustness.json").read_text())
+    assert list(found) == ["jpeg", "noise"] and found["jpeg"]["levels"] == [0, 1, 5]
+    assert found["jpeg"]["values"] == [None, 90, 10] and len(found["jpeg"]["acc_interval"]) == 3
+    of = found["noise"]["of"]
+    assert (of["method"], of["model"], of["pictures"]) == ("ffaa", "tiny", 4) and of["fingerprint"]
+    read_curves(first / "robustness.json")
+    before = (first / "robustness.json").read_bytes()
+    assert swept("--corruptions=jpeg", "--levels=1", "--seed=1") != first
+    assert swept("--corruptions=jpeg", "--levels=1", "--eval_num=2") != first
+    assert (first / "robustness.json").read_bytes() == before
+    with pytest.raises(InputError, match="is of another method, weights, options or pictures"):
+        call(tmp_path, monkeypatch, "--corruptions=blur", "--levels=1", "--seed=1", f"--out={first}")
+    assert (first / "robustness.json").read_bytes() == before
+    for wrong in ("{", "[]", '{"jpeg": {"levels": [0]}}'):
+        (first / "robustness.json").write_text(wrong)
+        with pytest.raises(InputError, match=r"robustness.json"):
+            call(tmp_path, monkeypatch, "--corruptions=jpeg", "--levels=1")
+
+
+def test_a_bad_folder_is_found_before_anything_is_analysed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_benchmark(tmp_path / "benchmark", 4, "toy_two")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot make the folder"):
+        call(tmp_path, monkeypatch, "--corruptions=jpeg", "--levels=1", f"--out={tmp_path / 'file'}")
+    monkeypatch.setattr(robustness.os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="nothing can be written into"):
+        call(tmp_path, monkeypatch, "--corruptions=jpeg", "--levels=1", f"--out={tmp_path / 'folder'}")
+    assert not (tmp_path / "results").exists()

@@ -154,8 +154,52 @@ def test_any_benchmark_with_references_of_its_own(
     file.write_text(json.dumps({"0.png": "a plain text", "1.png": ["one", "two"]}))
     arguments = ["x", "--results", str(folder), "--benchmark_root", str(root), "--references", str(file)]
     monkeypatch.setattr(sys, "argv", arguments)
-    assert score_answers.main() == 0 and "toy: 2 references" in capsys.readouterr().out
+    assert score_answers.main() == 0
+    out = capsys.readouterr().out
+    assert "toy: 2 references" in out and "2 of 4 pictures have a reference" in out
     for wrong in ("[]", '{"0.png": 3}', '{"0.png": []}', "{"):
         file.write_text(wrong)
         with pytest.raises(InputError, match="references.json"):
             score_answers.main()
+    file.write_text(json.dumps({"0.png": "a", "zero.png": "b"}))
+    with pytest.raises(InputError, match="no picture 'zero.png' in the benchmark .1 of 2 names"):
+        score_answers.main()
+    file.unlink()
+    with pytest.raises(InputError, match="no such file: .*references.json"):
+        score_answers.main()
+
+
+def test_references_of_other_pictures_than_the_results(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = result(root, tmp_path / "true", 0)
+    lines = (folder / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (folder / "predictions.jsonl").write_text("".join(line for line in lines if '"0.png"' in line))
+    file = tmp_path / "references.json"
+    file.write_text(json.dumps({"1.png": "a plain text"}))
+    arguments = ["x", "--results", str(folder), "--benchmark_root", str(root), "--references", str(file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(InputError, match="no reference for any of the 1 pictures"):
+        score_answers.main()
+
+
+def test_results_without_answers_or_with_a_damaged_config(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = result(root, tmp_path / "true", 0)
+    config = (folder / "config.yaml").read_text()
+    for damage, said in (
+        ("limit: abc", "limit must be a number of pictures, or -1 for all, got 'abc'"),
+        ("limit: null", "limit must be"),
+        ("limit: 0", "limit must be"),
+        ("benchmark: 3", "benchmark must be a name, got 3"),
+    ):
+        kept = "".join(line for line in config.splitlines(keepends=True) if not line.startswith(damage.split()[0]))
+        (folder / "config.yaml").write_text(f"{kept}{damage}\n")
+        with pytest.raises(InputError, match=said):
+            scored(folder, root, monkeypatch)
+    (folder / "config.yaml").write_text(config)
+    (folder / "predictions.jsonl").write_text("")
+    with pytest.raises(InputError, match="holds no answered picture"):
+        scored(folder, root, monkeypatch)
+    assert not (folder / "explanation.json").exists()
