@@ -269,14 +269,14 @@ def atomic_write_text(path: str | Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+            # NamedTemporaryFile makes the file private to its owner; a result is as readable as any other new file
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    # NamedTemporaryFile makes the file private to its owner; a result is as readable as any other new file
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
-    temporary.replace(target)
 
 
 def make_folder(folder: Path) -> None:

@@ -1,27 +1,29 @@
 """One HTML page on which results can be read and looked at: ``python scripts/report.py results/free_ma/<run> [more]``.
 
-A result folder, a folder of several, or a folder that holds ``robustness.json``. The page opens from disk and needs no
-network. Heat maps are shown where ``<run>/heatmaps/`` has them. The page holds the benchmark's pictures: whether it may
-be passed on is up to their licence.
+A result folder, or a folder of several; beside these also a folder that holds ``robustness.json``. The page opens from
+disk and needs no network. Heat maps are shown where ``<run>/heatmaps/`` has them. The page holds the benchmark's
+pictures: whether it may be passed on is up to their licence.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ffaa.config import parse
-from ffaa.data.benchmark import ALIASES
+from ffaa.data.benchmark import ALIASES, load_benchmark
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, read_config
+from ffaa.evaluation.result_folder import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, count_to_score, read_config
+from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.metrics.detection import summarize
 from ffaa.reporting.gallery import Places
+from ffaa.reporting.grids import counted
 from ffaa.reporting.html import MAX_PAGE, Page, build_page
-from ffaa.reporting.report_run import Run
+from ffaa.reporting.report_run import Run, told_apart
 from ffaa.reporting.report_sections import Curves
+from ffaa.reporting.thumbnails import below_page
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door
 from ffaa.types import InputError
 
@@ -32,7 +34,7 @@ HEAT_MAPS = "heatmaps"
 @dataclass(frozen=True)
 class Options:
     results: tuple[str, ...] = ()
-    """Result folders, or folders of such; also a folder that holds robustness.json."""
+    """Result folders, or folders of such; beside these also a folder that holds robustness.json."""
     out: Path | None = None
     """The page; by default report.html in the result's folder, of several in results/."""
     assets_dir: Path | None = None
@@ -43,35 +45,52 @@ class Options:
     """Folder of the benchmarks, whose pictures are shown."""
 
 
-def find_folders(named: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Result folders and files of robustness curves, each once.
+@dataclass
+class Found:
+    """Result folders and files of robustness curves, each once, and whether it was named itself."""
+
+    runs: dict[Path, bool] = field(default_factory=dict)
+    curves: dict[Path, bool] = field(default_factory=dict)
+
+
+def find_folders(named: tuple[str, ...]) -> Found:
+    """What the names hold, itself or at most two folders deep.
 
     Raises:
         InputError: none is named, or a name holds neither.
     """
     if not named:
         raise InputError("no result given: name a result folder, or a folder of several")
-    runs: dict[Path, None] = {}
-    curves: dict[Path, None] = {}
+    result = Found()
     for name in named:
         folder = Path(name)
         if not folder.is_dir():
             raise InputError(f"no such result folder: {folder}")
-        found = [folder] if (folder / PREDICTIONS).is_file() else _runs_below(folder)
+        is_run = (folder / PREDICTIONS).is_file()
+        found = [folder] if is_run else _runs_below(folder)
         drawn = sorted(path for deep in ("", "*/", "*/*/") for path in folder.glob(f"{deep}{ROBUSTNESS}"))
         if not found and not drawn:
             raise InputError(f"{folder} holds neither {PREDICTIONS} nor {ROBUSTNESS}, nor do the folders in it")
-        runs.update((path.resolve(), None) for path in found)
-        curves.update((path.resolve(), None) for path in drawn)
-    if not runs:
+        for path in map(Path.resolve, found):
+            result.runs[path] = is_run or result.runs.get(path, False)
+        for path in map(Path.resolve, drawn):
+            result.curves[path] = path.parent == folder.resolve() or result.curves.get(path, False)
+    if not result.runs:
         raise InputError(f"no result among {', '.join(named)}: a page of {ROBUSTNESS} alone has no pictures")
-    return list(runs), list(curves)
+    return result
 
 
 def _runs_below(folder: Path) -> list[Path]:
     """Finished results in a folder, at most two folders deep; those under a corruption belong to a sweep."""
     found = sorted(path.parent for deep in ("*", "*/*") for path in folder.glob(f"{deep}/{SUMMARY}"))
-    return [path for path in found if (path / PREDICTIONS).is_file() and not _config(path).get("degrade")]
+    return [path for path in found if (path / PREDICTIONS).is_file() and not _degraded(path)]
+
+
+def _degraded(folder: Path) -> bool:
+    try:
+        return bool(_config(folder).get("degrade"))
+    except InputError:  # said when it is read
+        return False
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -88,8 +107,10 @@ def read_run(folder: Path) -> Run:
     if not lines:
         raise InputError(f"{folder / PREDICTIONS} holds no predictions")
     config = _config(folder)
-    complete = (folder / SUMMARY).is_file()
-    summary = _read_json(folder / SUMMARY) if complete else {}
+    has_summary, wanted = (folder / SUMMARY).is_file(), count_to_score(folder)
+    # A summary can be made of a run that was cut: the number of pictures says more.
+    complete = has_summary if wanted is None else len(lines) >= wanted
+    summary = _read_json(folder / SUMMARY) if has_summary else {}
     n_done = sum(line["status"] == "ok" for line in lines)
     known = isinstance(summary.get("decisions"), dict) and "method" in summary["decisions"]
     if not known or summary.get("n") != n_done:
@@ -126,15 +147,70 @@ def read_curves(path: Path) -> Curves:
     return found
 
 
-def benchmark_folders(runs: list[Run], root: Path) -> Mapping[str, Path | None]:
-    """Each benchmark's folder, None where it is not built here."""
+def read_all(found: Found) -> tuple[list[Run], dict[str, Curves]]:
+    """The runs, and title -> robustness curves. What cannot be read and was only searched out is said and left out.
 
-    def candidates(name: str) -> Iterator[Path]:
-        yield from (root / one for one in (name, ALIASES.get(name, name)))
+    Raises:
+        InputError: what was named cannot be read, or nothing that was searched out can.
+    """
+    runs: list[Run] = []
+    curves: dict[str, Curves] = {}
+    for path, named in {**found.runs, **found.curves}.items():
+        try:
+            if path in found.runs:
+                runs.append(read_run(path))
+            else:
+                curves[f"{path.parent.parent.name}, {path.parent.name}"] = read_curves(path)
+        except InputError as error:
+            if named:
+                raise
+            print(f"left out: {' '.join(str(error).split())}")
+    if not runs:
+        raise InputError("no result that was found can be read")
+    return told_apart(runs), curves
 
-    return {
-        run.benchmark: next((folder for folder in candidates(run.benchmark) if folder.is_dir()), None) for run in runs
-    }
+
+def find_places(runs: list[Run], root: Path) -> Places:
+    """Each benchmark's folder, None where it is not built here or holds other pictures than one of several runs'."""
+    folders: dict[str, Path | None] = {}
+    changed = []
+    for run in runs:
+        if run.benchmark in folders:
+            continue
+        name = run.base or run.benchmark
+        folder = next((root / one for one in (name, ALIASES.get(name, name)) if (root / one).is_dir()), None)
+        if folder is not None and not _as_scored(folder, run):
+            changed.append(run.benchmark)
+            # Which run's pictures lie there is not known, and one's answers beside another's pictures mislead.
+            folder = None if run.base else folder
+        folders[run.benchmark] = folder
+    return Places(folders, [run.folder / HEAT_MAPS for run in runs], changed)
+
+
+def _as_scored(folder: Path, run: Run) -> bool:
+    """Whether a benchmark's folder holds what a run was begun on; a run that does not say is alone or is not shown."""
+    data, limit = run.config.get("data"), run.config.get("limit", -1)
+    if not data:
+        return not run.base
+    try:
+        return data_fingerprint(select(load_benchmark(str(folder)), limit if isinstance(limit, int) else -1)) == data
+    except InputError:
+        return False
+
+
+def check_places(options: Options, out: Path) -> None:
+    """Before anything is read or made: whether page, pictures and tables can lie where they are to.
+
+    Raises:
+        InputError: one of them cannot.
+    """
+    if out.is_dir() or not out.name:
+        raise InputError(f"--out {out} is a folder: name a file for the page, such as {out / 'report.html'}")
+    if options.assets_dir is not None:
+        below_page(options.assets_dir, out)
+    for name, folder in (("assets_dir", options.assets_dir), ("tables", options.tables)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise InputError(f"--{name} {folder} is a file: name a folder")
 
 
 def write(page: Page, options: Options, out: Path) -> None:
@@ -157,18 +233,23 @@ def write(page: Page, options: Options, out: Path) -> None:
 
 def main() -> int:
     options = parse(Options, prog="report.py", description=__doc__ or "", positional="results")
-    folders, drawn = find_folders(options.results)
-    runs = [read_run(folder) for folder in folders]
+    found = find_folders(options.results)
+    folders, root = list(found.runs), options.benchmark_root
     out = options.out or (folders[0] if len(folders) == 1 else PROJECT_ROOT / "results") / "report.html"
-    places = Places(benchmark_folders(runs, options.benchmark_root), [folder / HEAT_MAPS for folder in folders])
-    curves = {f"{path.parent.parent.name}, {path.parent.name}": read_curves(path) for path in drawn}
+    check_places(options, out)
+    runs, curves = read_all(found)
+    places = find_places(runs, root)
     page = build_page(runs, places, out, assets=options.assets_dir, robustness=curves)
     write(page, options, out)
-    if page.n_missing:
-        print(f"{page.n_missing} of {page.n_pictures} pictures are not in {options.benchmark_root} and are not shown")
+    for name in places.changed:
+        left = "" if places.benchmarks[name] else ", none is shown"
+        print(f"{name}: {root} does not hold just the pictures that were scored{left}")
+    for number, why in ((page.n_missing, f"not in {root}"), (page.n_unreadable, "damaged or no pictures")):
+        if number:
+            print(f"{number} of {counted(page.n_pictures, 'picture')} not shown: {why}")
     if any(run.research_only for run in runs):
         print("The page holds photographs of real people (CelebA): keep it on your own disk.")
-    print(f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {page.n_pictures} pictures -> {out}")
+    print(f"{counted(len(runs), 'run')}, {counted(page.n_pictures, 'picture')} -> {out}")
     return EXIT_DONE
 
 

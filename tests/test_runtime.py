@@ -167,6 +167,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_a_name_that_a_folder_has_leaves_no_file_behind(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        runtime.atomic_write_text(tmp_path / "folder", "text")
+    assert [item.name for item in tmp_path.iterdir()] == ["folder"]
+
+
 def test_manifest_tells_versions_and_given_facts(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     runtime.write_manifest(path, weights={"mllm": "abc"}, config=_Config())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from ffaa.evaluation.result_folder import (
     Job,
     RunSettings,
     Scoring,
+    count_to_score,
     read_config,
     rescore,
     validated_threshold,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from ffaa.methods.base import Method
 
     _Loaded = tuple[Method, dict[str, Any], str]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -256,12 +260,12 @@ def _score_again(folder: Path, config: EvalConfig) -> Result:
     if config.threshold_from:
         _config_of(config.threshold_from)
         scoring = replace(scoring, threshold=validated_threshold(config.threshold_from))
+    summary = rescore(folder, scoring)
+    found, wanted = summary["n"] + summary["n_failed"], count_to_score(folder)
+    if wanted is not None and found < wanted:
+        log.warning("%s: only %d of the run's %d pictures are there; these are scored", folder, found, wanted)
     return Result(
-        str(facts.get("benchmark", "")),
-        str(facts.get("method", "")),
-        folder,
-        rescore(folder, scoring),
-        str(facts.get("degrade", "")),
+        str(facts.get("benchmark", "")), str(facts.get("method", "")), folder, summary, str(facts.get("degrade", ""))
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -135,7 +136,8 @@ def _read_line(row: bytes, where: str) -> dict[str, Any]:
         missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
         raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
     if wrong := _wrong_field(line):
-        raise InputError(f"{where}: not a prediction, {wrong} is {str(line.get(wrong))[:80]!r}")
+        name, value = wrong
+        raise InputError(f"{where}: not a prediction, {name} is {str(value)[:80]!r}")
     return line
 
 
@@ -147,21 +149,35 @@ def _is_word(value: object, words: frozenset[str]) -> bool:
     return isinstance(value, str) and value in words
 
 
-def _is_answer(answer: object) -> bool:
-    if not isinstance(answer, dict) or "score" not in answer:
-        return False
-    score, opening = answer["score"], answer.get("opening_score")
-    return (
-        _is_word(answer.get("verdict"), _VERDICTS)
-        and _is_word(answer.get("hypothesis"), _HYPOTHESES)
-        and isinstance(answer.get("finished"), bool)
-        and (score is None or _is_share(score))
-        and (opening is None or _is_share(opening))
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _are_numbers(values: object) -> bool:
+    """Whether they are a list of numbers or nulls; a page is JSON, which has no NaN."""
+    return isinstance(values, list) and all(
+        value is None or (isinstance(value, (int, float)) and math.isfinite(value)) for value in values
     )
 
 
-def _wrong_field(line: Mapping[str, Any]) -> str | None:
-    """The first field that holds what no run writes; None where all are sound."""
+def _wrong_part(answer: object) -> tuple[str, object] | None:
+    """As `_wrong_field`, of one answer."""
+    if not isinstance(answer, dict):
+        return "all", answer
+    score, opening = answer.get("score", "missing"), answer.get("opening_score")
+    sound = {
+        "verdict": _is_word(answer.get("verdict"), _VERDICTS),
+        "hypothesis": _is_word(answer.get("hypothesis"), _HYPOTHESES),
+        "finished": isinstance(answer.get("finished"), bool),
+        "score": score is None or _is_share(score),
+        "opening_score": opening is None or _is_share(opening),
+        **{name: _is_text(answer.get(name)) for name in ("text", "question", "forgery_type")},
+    }
+    return next(((name, answer.get(name, "missing")) for name, good in sound.items() if not good), None)
+
+
+def _wrong_field(line: Mapping[str, Any]) -> tuple[str, object] | None:
+    """The first field that holds what no run writes, and what it holds; None where all are sound."""
     sound = {
         "id": isinstance(line["id"], str),
         "label": line["label"] in ("real", "fake"),
@@ -169,7 +185,10 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
     }
     if line["status"] == "ok":
         score, chosen, answers = line["score"], line["chosen"], line["answers"]
-        listed = isinstance(answers, list) and all(map(_is_answer, answers))
+        listed = isinstance(answers, list)
+        for number, answer in enumerate(answers if listed else [], start=1):
+            if wrong := _wrong_part(answer):
+                return f"{wrong[0]} of answer {number}", wrong[1]
         sound |= {
             "verdict": _is_word(line["verdict"], _VERDICTS),
             "score": _is_share(score),
@@ -179,7 +198,8 @@ def _wrong_field(line: Mapping[str, Any]) -> str | None:
             "probability": (line.get("probability") is None) == (line.get("uncertain") is None)
             and (line.get("probability") is None or _is_share(line["probability"])),
             "uncertain": line.get("uncertain") in (None, True, False),
-            "forgery_type": line["forgery_type"] is None or isinstance(line["forgery_type"], str),
-            "group": line.get("group") is None or isinstance(line["group"], str),
+            "forgery_type": _is_text(line["forgery_type"]),
+            "group": _is_text(line.get("group")),
+            "match_scores": line.get("match_scores") is None or _are_numbers(line["match_scores"]),
         }
-    return next((name for name, good in sound.items() if not good), None)
+    return next(((name, line.get(name)) for name, good in sound.items() if not good), None)

@@ -201,6 +201,19 @@ def read_config(out_dir: Path) -> dict[str, Any]:
     return config
 
 
+def count_to_score(out_dir: Path) -> int | None:
+    """How many pictures the run was begun on; None where its manifest is not there or does not say.
+
+    A summary may stand beside fewer: one can be made of a run that was cut (`rescore`).
+    """
+    try:
+        manifest = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    number = manifest.get("n_pictures") if isinstance(manifest, dict) else None
+    return number if isinstance(number, int) else None
+
+
 def _size_of(config: Mapping[str, Any]) -> int | None:
     size = config.get("block_size")
     return size if isinstance(size, int) and size > 0 else None

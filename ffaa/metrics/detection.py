@@ -375,7 +375,7 @@ def _types(lines: Lines, aliases: Mapping[str, str]) -> dict[str, Any] | None:
     classes, predicted = [], []
     for line in typed:
         classes.append(str(none if line["label"] == "real" else name_of(line["forgery_type"])))
-        named = name_of(line["answers"][line["chosen"]]["forgery_type"]) if line["answers"] else None
+        named = name_of(line["answers"][line["chosen"]].get("forgery_type")) if line["answers"] else None
         fake_class = named if line["verdict"] == "fake" and named != none else None
         predicted.append(none if line["verdict"] == "real" else fake_class)
     return typed_accuracy(classes, predicted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ class Places:
     """Where pictures are.
 
     ``benchmarks`` maps a benchmark's name to its folder, None where there is none; ``heat_maps`` are the folders of
-    heat maps, one a run, which need not exist.
+    heat maps, one a run, which need not exist; ``changed`` are the benchmarks whose folder does not hold just the
+    pictures that were scored.
     """
 
     benchmarks: Mapping[str, Path | None]
     heat_maps: Sequence[Path]
+    changed: Collection[str] = ()
 
 
 @dataclass(frozen=True)

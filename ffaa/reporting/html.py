@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ffaa.reporting import charts
 from ffaa.reporting.gallery import Places, find_files, payload
 from ffaa.reporting.grids import Grid
-from ffaa.reporting.report_run import Run, labels_of
+from ffaa.reporting.report_run import Run, labels_of, told_apart
 from ffaa.reporting.report_sections import Content, Curves, sections
 from ffaa.reporting.thumbnails import Thumbnails, make_thumbnails
 
@@ -28,12 +28,16 @@ MAX_PAGE = 60 * 2**20
 
 @dataclass(frozen=True)
 class Page:
-    """The page's text, the tables on it, and how many pictures it could not show."""
+    """The page's text, the tables on it, and how many pictures it could not show: not there, or not to be opened.
+
+    Pictures that `Places` withholds, because others lie in their place, are in neither count.
+    """
 
     html: str
     grids: Sequence[Grid]
     n_pictures: int
     n_missing: int
+    n_unreadable: int
     side: int
     """Longer side of a thumbnail, in pixels."""
 
@@ -49,7 +53,7 @@ def build_page(
     """The report on some runs.
 
     Args:
-        runs: at least one; those on one benchmark are compared with one another.
+        runs: at least one; those on the same pictures of one benchmark are compared with one another.
         places: where their pictures and heat maps are.
         page: file that the page will be written to.
         assets: folder for thumbnails, below the page's; None: they are in the page.
@@ -58,12 +62,13 @@ def build_page(
     Raises:
         InputError: the thumbnails do not fit in a page, or their folder cannot be used.
     """
+    runs = told_apart(runs)
     content = Content(runs, labels_of(runs))
     files = find_files(runs, places)
     sources = [source for found in files for shown in found.values() for source in shown.sources()]
     thumbnails = make_thumbnails(sources, assets, page)
     html = _render(
-        sections(content, robustness or {}),
+        sections(content, robustness or {}) | {"changed": sorted(places.changed)},
         payload(runs, content.labels, files, thumbnails),
         thumbnails,
         beside=assets is not None,
@@ -71,8 +76,10 @@ def build_page(
     pictures = {
         (run.benchmark, name): shown for run, found in zip(runs, files, strict=True) for name, shown in found.items()
     }
-    missing = sum(thumbnails.key(shown.picture) is None for shown in pictures.values())
-    return Page(html, content.grids, len(pictures), missing, thumbnails.side)
+    withheld = {name for name in places.changed if places.benchmarks.get(name) is None}
+    missing = sum(shown.picture is None for (name, _), shown in pictures.items() if name not in withheld)
+    unreadable = sum(shown.picture in thumbnails.failed for shown in pictures.values())
+    return Page(html, content.grids, len(pictures), missing, unreadable, thumbnails.side)
 
 
 def _render(filled: Mapping[str, Any], data: Mapping[str, Any], thumbnails: Thumbnails, *, beside: bool) -> str:

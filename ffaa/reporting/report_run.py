@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
-    """Whether the run came to its end."""
+    """Whether every picture that the run was begun on has its line."""
+    base: str = ""
+    """The benchmark's own name, where ``benchmark`` says which pictures of that name (`told_apart`)."""
 
     @cached_property
     def done(self) -> list[Line]:
@@ -71,9 +73,37 @@ class Run:
         return degraded + (["cropped to the largest face"] if self.config.get("crop_margin") is not None else [])
 
     @property
+    def data(self) -> str:
+        """What tells its pictures from others of the benchmark's name."""
+        known = self.config.get("data")
+        return f"data {known}" if known else f"limit {self.config.get('limit', 'unknown')}"
+
+    @property
+    def family(self) -> str:
+        """The family of its benchmark."""
+        return family(self.base or self.benchmark)
+
+    @property
     def research_only(self) -> bool:
         """Whether its pictures may not leave the user's own disk."""
-        return family(self.benchmark) in RESEARCH_FAMILIES
+        return self.family in RESEARCH_FAMILIES
+
+
+def told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs; those of one benchmark's name whose pictures are not the same get names of benchmarks that differ.
+
+    Only what was scored on the same pictures may be compared, and a name is no proof of it: a benchmark is built anew,
+    lies elsewhere, or is cut by ``--eval_num``.
+    """
+    kinds: dict[str, set[str]] = {}
+    for run in runs:
+        kinds.setdefault(run.base or run.benchmark, set()).add(run.data)
+    found = []
+    for run in runs:
+        name = run.base or run.benchmark
+        apart = len(kinds[name]) > 1
+        found.append(replace(run, base=name, benchmark=f"{name} ({run.data})") if apart else run)
+    return found
 
 
 def letter(index: int) -> str:

@@ -11,7 +11,7 @@ from ffaa.metrics.curves import roc_curve
 from ffaa.reporting import charts
 from ffaa.reporting.charts import Series
 from ffaa.reporting.findings import findings, worst_split
-from ffaa.reporting.grids import Grid, percent, slug, with_interval
+from ffaa.reporting.grids import Grid, counted, percent, slug, with_interval
 from ffaa.reporting.report_run import Run, by_benchmark, by_system
 from ffaa.reporting.report_tables import (
     REAL_SETS,
@@ -70,6 +70,7 @@ def sections(content: Content, robustness: Mapping[str, Curves]) -> dict[str, An
         else [],
         "research_only": sorted({run.benchmark for run in runs if run.research_only}),
         "incomplete": [label for run, label in zip(runs, labels, strict=True) if not run.complete],
+        "apart": _apart(content),
         "changed_first": [
             f"{label}: {' and '.join(changes)}"
             for run, label in zip(runs, labels, strict=True)
@@ -82,6 +83,15 @@ def sections(content: Content, robustness: Mapping[str, Curves]) -> dict[str, An
         "robustness": [_robustness(content, title, curves) for title, curves in robustness.items()],
         "provenance": [_provenance(run, label) for run, label in zip(runs, labels, strict=True)],
     }
+
+
+def _apart(content: Content) -> list[tuple[str, str]]:
+    """Each benchmark whose runs are not on the same pictures, and which runs are on which."""
+    found: dict[str, list[str]] = {}
+    for name, indices in by_benchmark(content.runs).items():
+        if base := content.runs[indices[0]].base:
+            found.setdefault(base, []).append(f"{name}: {', '.join(content.labels[index] for index in indices)}")
+    return [(base, "; ".join(parts)) for base, parts in found.items()]
 
 
 def _readout(run: Run, label: str) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def _benchmark(content: Content, name: str, indices: Sequence[int]) -> dict[str,
     return {
         "name": name,
         "anchor": slug(name),
-        "counts": f"{summary['n']} pictures, {summary['n_real']} real and {summary['n_fake']} fake"
+        "counts": f"{counted(summary['n'], 'picture')}, {summary['n_real']} real and {summary['n_fake']} fake"
         + (f"; {summary['n_failed']} failed" if summary["n_failed"] else ""),
         "roc": _roc(name, curves),
         "runs": [

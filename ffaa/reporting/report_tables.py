@@ -14,7 +14,7 @@ from ffaa.metrics.comparison import delong, mcnemar
 from ffaa.metrics.detection import overall
 from ffaa.reporting.grids import Grid, estimate, percent, slug, with_interval
 from ffaa.reporting.report_run import Run, by_benchmark, letter
-from ffaa.reporting.tables import DECISIONS, GENERALISATION, IN_DOMAIN, METHOD_TITLES, family
+from ffaa.reporting.tables import DECISIONS, GENERALISATION, IN_DOMAIN, METHOD_TITLES
 
 PAIRS_OF_ALL = 4
 """With more runs on a benchmark than so many, each is compared with the first only."""
@@ -213,8 +213,8 @@ def _plain(split: str) -> str:
 def families(runs: Sequence[Run]) -> dict[str, list[str]]:
     """The benchmarks of each family, in the order in which they first come."""
     found: dict[str, list[str]] = {}
-    for benchmark in by_benchmark(runs):
-        found.setdefault(family(benchmark), []).append(benchmark)
+    for benchmark, indices in by_benchmark(runs).items():
+        found.setdefault(runs[indices[0]].family, []).append(benchmark)
     return found
 
 

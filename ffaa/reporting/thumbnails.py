@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -47,7 +50,7 @@ class Source:
 class Thumbnails:
     """Thumbnails by key, each source once.
 
-    ``places`` maps a key to a data URI, or to a path relative to the page. ``failed`` maps sources that cannot be
+    ``places`` maps a key to a data URI, or to a URL relative to the page. ``failed`` maps sources that cannot be
     opened to the reason.
     """
 
@@ -116,18 +119,28 @@ def make_thumbnails(sources: Iterable[Source], assets: Path | None, page: Path) 
     )
 
 
-def _beside(wanted: Sequence[Source], assets: Path, page: Path) -> Thumbnails:
-    make_folder(assets)
+def below_page(assets: Path, page: Path) -> Path:
+    """The folder of thumbnails relative to the page's; nothing is made.
+
+    Raises:
+        InputError: it lies where the page cannot name it.
+    """
     try:
-        relative = assets.resolve().relative_to(page.resolve().parent)
+        return assets.resolve().relative_to(page.resolve().parent)
     except ValueError:
         raise InputError(f"--assets_dir {assets} must lie in the page's folder {page.resolve().parent}") from None
+
+
+def _beside(wanted: Sequence[Source], assets: Path, page: Path) -> Thumbnails:
+    relative = below_page(assets, page)
+    make_folder(assets)
     result = Thumbnails(side=SIDE_BESIDE)
     for number, (source, data) in enumerate(_thumbs(wanted, SIDE_BESIDE, result.failed)):
-        name = f"{number:06d}.webp"
+        # Named by what it holds, so that pages that share a folder keep their own pictures.
+        name = f"{hashlib.sha256(data).hexdigest()[:20]}.webp"
         (assets / name).write_bytes(data)
         result.keys[source] = f"i{number}"
-        result.places[f"i{number}"] = (relative / name).as_posix()
+        result.places[f"i{number}"] = quote(os.fsencode(relative / name))
     return result
 
 

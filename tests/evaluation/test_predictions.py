@@ -115,8 +115,8 @@ def test_a_device_without_space() -> None:
     [
         {"id": 5}, {"label": "maybe"}, {"status": "done"}, {"verdict": ["real"]}, {"score": "x"}, {"score": 7},
         {"score": None}, {"chosen": 1}, {"probability": 0.5}, {"probability": "0.9", "uncertain": True},
-        {"uncertain": "no", "probability": 0.5}, {"answers": "abc"}, {"answers": [{}]}, {"difficulty": 3},
-        {"forgery_type": 4},
+        {"uncertain": "no", "probability": 0.5}, {"answers": "abc"}, {"difficulty": 3},
+        {"forgery_type": 4}, {"match_scores": ["a"]}, {"match_scores": 0.5}, {"match_scores": [float("nan")]},
     ],
 )  # fmt: skip
 def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
@@ -131,9 +131,13 @@ def test_fields_that_no_run_writes_are_named(tmp_path: Path, wrong: dict[str, ob
 
 
 @pytest.mark.parametrize(
-    "change", [{"finished": None}, {"score": "high"}, {"score": 2}, {"hypothesis": "maybe"}, "score"]
-)
-def test_an_answer_that_no_run_writes_is_no_prediction(change: dict[str, object] | str, tmp_path: Path) -> None:
+    "change",
+    [
+        {"finished": None}, {"score": "high"}, {"score": 2}, {"hypothesis": "maybe"}, "score", {"text": 5},
+        {"question": ["x"]}, {"forgery_type": 1},
+    ],
+)  # fmt: skip
+def test_an_answer_that_no_run_writes_is_named(change: dict[str, object] | str, tmp_path: Path) -> None:
     answer = dict(ANSWER)
     line: dict[str, object] = {"id": "a", "label": "real", "status": "ok", "forgery_type": None}
     line |= {"verdict": "real", "score": 0.5}
@@ -146,7 +150,11 @@ def test_an_answer_that_no_run_writes_is_no_prediction(change: dict[str, object]
     else:
         answer |= change
     path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(InputError, match="not a prediction, answers is"):
+    name = change if isinstance(change, str) else next(iter(change))
+    with pytest.raises(InputError, match=f"jsonl, line 1: not a prediction, {name} of answer 1 is"):
+        read_lines(path)
+    path.write_text(json.dumps({**line, "answers": ["real"]}) + "\n")
+    with pytest.raises(InputError, match="line 1: not a prediction, all of answer 1 is 'real'"):
         read_lines(path)
 
 

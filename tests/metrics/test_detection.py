@@ -205,6 +205,12 @@ def test_types_are_scored_where_the_benchmark_gives_them() -> None:
     assert found["by_class"]["none"]["accuracy"] == 0.5
 
 
+def test_an_answer_without_the_field_of_its_type_names_none() -> None:
+    one = line("fake", ["fake"], types=["Identity swap"], forgery_type="Identity swap")
+    del one["answers"][0]["forgery_type"]
+    assert summarize([one])["types"]["n_correct"] == 0
+
+
 def test_typed_accuracy_of_nothing() -> None:
     assert typed_accuracy([], [])["accuracy"] is None
 
