@@ -8,6 +8,7 @@ it, ``--print_config`` shows what would be used.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,17 @@ def load_yaml(path: str | Path, cls: type[T]) -> T:
         return _instance(cls, parser, parser.parse_object(values))
     except (jsonargparse.ArgumentError, InputError) as error:
         raise InputError(f"{path}: {_explain(error, parser)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file. Raises InputError when it cannot be read as one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"cannot read {path}: it holds no object")
+    return found
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

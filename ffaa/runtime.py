@@ -269,14 +269,18 @@ def atomic_write_text(path: str | Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-            # NamedTemporaryFile makes the file private to its owner; a result is as readable as any other new file
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+            make_readable(temporary)  # NamedTemporaryFile makes it private to its owner
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def make_readable(file: Path) -> None:
+    """Let a file be read by whom the process lets read any other new file."""
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
 
 
 def make_folder(folder: Path) -> None:

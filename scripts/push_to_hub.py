@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffaa.config import Switch, parse
+from ffaa.config import Switch, parse, read_json
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, sha256_file
 from ffaa.types import InputError
 
@@ -80,7 +80,6 @@ def _may_be_pickle(path: Path) -> bool:
 
 def make_card(options: Options, files: list[Path]) -> str:
     """The model card from what the folder says of itself."""
-    from ffaa.backbones.llava_layout import read_json
     from ffaa.methods.checkpoint import CHECKPOINT_FILE, read_checkpoint
     from ffaa.reporting.model_card import model_card
 

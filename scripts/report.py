@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffaa.config import parse
+from ffaa.config import parse, read_json
 from ffaa.data.benchmark import ALIASES, load_benchmark
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, count_to_score, read_config
@@ -110,23 +110,13 @@ def read_run(folder: Path) -> Run:
     has_summary, wanted = (folder / SUMMARY).is_file(), count_to_score(folder)
     # A summary can be made of a run that was cut: the number of pictures says more.
     complete = has_summary if wanted is None else len(lines) >= wanted
-    summary = _read_json(folder / SUMMARY) if has_summary else {}
+    summary = read_json(folder / SUMMARY) if has_summary else {}
     n_done = sum(line["status"] == "ok" for line in lines)
     known = isinstance(summary.get("decisions"), dict) and "method" in summary["decisions"]
     if not known or summary.get("n") != n_done:
         summary = json.loads(json.dumps(summarize(lines)))
-    manifest = _read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     return Run(folder, str(config.get("benchmark") or folder.parent.name), lines, summary, config, manifest, complete)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no JSON object")
-    return found
 
 
 def read_curves(path: Path) -> Curves:
@@ -135,7 +125,7 @@ def read_curves(path: Path) -> Curves:
     Raises:
         InputError: the file is none of them.
     """
-    found = _read_json(path)
+    found = read_json(path)
     for name, curve in found.items():
         levels = curve.get("levels") if isinstance(curve, dict) else None
         if not isinstance(levels, list) or not all(isinstance(level, (int, float)) for level in levels):

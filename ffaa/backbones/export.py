@@ -14,10 +14,11 @@ from transformers import AutoProcessor, LlavaImageProcessor, PreTrainedModel, Pr
 from ffaa.backbones.adapter import WEIGHTS_FILE, check_numbers, check_shapes, holds_whole_model, load_mllm
 from ffaa.backbones.identity import local_folder
 from ffaa.backbones.llava_convert import SHARD_BYTES, Account, convert_llava
-from ffaa.backbones.llava_layout import read_json, saved_name
+from ffaa.backbones.llava_layout import saved_name
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.backbones.templates import OWN, adds_bos, chat_template
 from ffaa.backbones.weight_files import tensor_shapes, weight_files
+from ffaa.config import read_json
 from ffaa.types import InputError
 
 

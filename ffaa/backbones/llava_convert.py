@@ -22,7 +22,6 @@ from ffaa.backbones.llava_layout import (
     language_config,
     layout_of,
     looks_like,
-    read_json,
     saved_name,
     vision_config,
     wanted_shapes,
@@ -31,6 +30,7 @@ from ffaa.backbones.lora_files import Update, read_update
 from ffaa.backbones.published_tokenizer import has_tokenizer, llava_processor, published_tokenizer
 from ffaa.backbones.templates import OWN, TEMPLATES, adds_bos, chat_template, own_template
 from ffaa.backbones.weight_files import ShardWriter, open_shard, tensor_shapes, weight_files
+from ffaa.config import read_json
 from ffaa.types import InputError
 
 SHARD_BYTES = 5 * 10**9

@@ -7,7 +7,6 @@ transformers 5 (``model.multi_modal_projector.linear_1.weight``). All maps here 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPVisionConfig, LlavaConfig
 
 from ffaa.backbones.shapes import meta_llava
-from ffaa.config import CONFIGS, read_yaml
+from ffaa.config import CONFIGS, read_json, read_yaml
 from ffaa.types import InputError
 
 PUBLISHED_TYPES = {"llava_mistral": "mistral", "llava_llama": "llama", "llava": "llama"}
@@ -68,17 +67,6 @@ def saved_name(name: str, layout: str) -> tuple[str | None, str | None]:
         if found := re.fullmatch(pattern, name):
             return found.expand(replacement), None
     return None, None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises InputError when it cannot be read as one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"cannot read {path}: it holds no object")
-    return found
 
 
 def layout_of(folder: Path) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from ffaa.backbones.llava_layout import read_json, saved_name
+from ffaa.backbones.llava_layout import saved_name
 from ffaa.backbones.weight_files import open_shard, weight_files
+from ffaa.config import read_json
 from ffaa.types import InputError
 
 ADAPTER_STEMS = ("adapter_model.safetensors", "adapter_model.bin")

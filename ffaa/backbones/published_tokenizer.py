@@ -17,8 +17,8 @@ from transformers import AddedToken, LlavaImageProcessor, LlavaProcessor, PreTra
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
-from ffaa.backbones.llava_layout import read_json
 from ffaa.backbones.templates import IMAGE_TOKEN, TEMPLATES, adds_bos, chat_template
+from ffaa.config import read_json
 from ffaa.dialogue.prompts import FREE_QUESTIONS, HYPOTHESIS_QUESTIONS
 from ffaa.types import InputError
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ffaa.runtime import atomic_write_text, sha256_file
+from ffaa.runtime import atomic_write_text, make_readable, sha256_file
 from ffaa.types import InputError
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def made_beside(place: Path) -> Iterator[Path]:
         yield new
         for path in [*new.rglob("*"), new]:
             if path.is_file():  # safetensors writes for its owner alone; a server often runs as another user
-                path.chmod(0o644)
+                make_readable(path)
             sync(path)
         if place.exists():
             os.replace(place, old)

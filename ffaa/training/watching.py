@@ -142,7 +142,8 @@ class Validation(_Asks):
         mine = self.chosen[args.process_index :: args.world_size]
         most = -(-len(self.chosen) // args.world_size)
         asked = [*mine, *self.chosen[: most - len(mine)]] if self.in_step else mine
-        said = [(index, a.verdict.value, a.score) for index, a in zip(mine, self.ask(asked), strict=False)]
+        analyses = self.ask(asked)[: len(mine)]
+        said = [(index, a.verdict.value, a.score) for index, a in zip(mine, analyses, strict=True)]
         figures = self.figures(gather_object(said))
         due = control.should_log
         self.trainer.log(
