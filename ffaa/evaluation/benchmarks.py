@@ -15,7 +15,7 @@ from ffaa.config import Switch, model_folder, read_yaml
 from ffaa.data.benchmark import Benchmark, load_benchmark, read_groups
 from ffaa.evaluation.answer_cache import AnswerCache
 from ffaa.evaluation.cached_method import CachedMethod
-from ffaa.evaluation.predictions import read_lines
+from ffaa.evaluation.predictions import read_lines, without_collector
 from ffaa.evaluation.result_folder import (
     PREDICTIONS,
     Job,
@@ -146,7 +146,8 @@ def evaluate(config: EvalConfig) -> list[Result]:
     """
     _refuse_mode_of_a_result(config)
     if config.score_only:
-        return [_score_again(config.score_only, config)]
+        with without_collector():
+            return [_score_again(config.score_only, config)]
     if config.groups or config.threshold_from:
         raise InputError("--groups and --threshold_from are for --score_only")
     return _results(config, _plan(config))

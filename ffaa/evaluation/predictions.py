@@ -11,14 +11,14 @@ import gc
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from ffaa.types import Hypothesis, InputError, Verdict
 
-_VERDICTS, _HYPOTHESES = frozenset(map(str, Verdict)), frozenset(map(str, Hypothesis))
+_TEXTS = ("text", "question", "description", "reasoning")
 _NEEDED = frozenset({"id", "label", "status"})
 _NEEDED_IF_DONE = _NEEDED | {"forgery_type", "verdict", "score", "chosen", "difficulty", "answers"}
 
@@ -81,22 +81,26 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, *, texts: bool = True) -> list[dict[str, Any]]:
     """The lines of a predictions file; a torn last one is left out.
+
+    Args:
+        path: of the file.
+        texts: False leaves out what answers say in words: most of the memory, and no figure of a summary needs it.
 
     Raises:
         InputError: there is no such file; a line is no JSON object with the fields of a prediction, or a picture has
             two lines (both named).
     """
     try:
-        with path.open("rb") as file, _without_collector():
-            return _checked(file, path)
+        with path.open("rb") as file, without_collector():
+            return _checked(file, path, texts)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """The garbage collector would walk the growing lines again and again, a third of the time, and find nothing."""
     was_on = gc.isenabled()
     gc.disable()
@@ -107,12 +111,11 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _checked(file: BinaryIO, path: Path) -> list[dict[str, Any]]:
+def _checked(file: BinaryIO, path: Path, texts: bool) -> list[dict[str, Any]]:
     lines: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(file, start=1):
-        where = f"{path}, line {number}"
         try:
-            line = _read_line(row, where) if row.endswith(b"\n") else None
+            line = _read_line(row, path, number) if row.endswith(b"\n") else None
         except InputError:
             # The last whole line can be void, see `mend`; any other is an error.
             if b"\n" in file.read() or _is_json(row):
@@ -121,23 +124,27 @@ def _checked(file: BinaryIO, path: Path) -> list[dict[str, Any]]:
         if line is None:
             break
         if line["id"] in lines:
-            raise InputError(f"{where}: the picture {line['id']!r} has a line already")
+            raise InputError(f"{path}, line {number}: the picture {line['id']!r} has a line already")
+        if not texts and line["status"] == "ok":
+            for answer in line["answers"]:
+                for name in _TEXTS:
+                    answer.pop(name, None)
         lines[line["id"]] = line
     return list(lines.values())
 
 
-def _read_line(row: bytes, where: str) -> dict[str, Any]:
+def _read_line(row: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        line = json.loads(row)
+        line = json.loads(str(row, "utf-8"))  # of bytes, it would look for the encoding first
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON") from error
+        raise InputError(f"{path}, line {number}: not JSON") from error
     needed = _NEEDED_IF_DONE if isinstance(line, dict) and line.get("status") == "ok" else _NEEDED
     if not isinstance(line, dict) or not needed <= line.keys():
         missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
-        raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
+        raise InputError(f"{path}, line {number}: not a prediction, {', '.join(missing)} missing")
     if wrong := _wrong_field(line):
         name, value = wrong
-        raise InputError(f"{where}: not a prediction, {name} is {str(value)[:80]!r}")
+        raise InputError(f"{path}, line {number}: not a prediction, {name} is {str(value)[:80]!r}")
     return line
 
 
@@ -145,12 +152,16 @@ def _is_share(value: object) -> bool:
     return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
-def _is_word(value: object, words: frozenset[str]) -> bool:
-    return isinstance(value, str) and value in words
+def _is_share_or_none(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and 0 <= value <= 1)
 
 
-def _is_text(value: object) -> bool:
+def _is_text_or_none(value: object) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _are_numbers(values: object) -> bool:
@@ -160,46 +171,72 @@ def _are_numbers(values: object) -> bool:
     )
 
 
-def _wrong_part(answer: object) -> tuple[str, object] | None:
+def _are_numbers_or_none(values: object) -> bool:
+    return values is None or _are_numbers(values)
+
+
+def _is_one_of(*words: str | bool | None) -> Callable[[object], bool]:
+    return words.__contains__  # of a tuple: a list, which has no hash, is no error
+
+
+# Tables, not one expression: a result of 100,000 pictures has millions of fields, and a failing one must be named.
+_Checks = tuple[tuple[str, Callable[[object], bool]], ...]
+_ALWAYS: _Checks = (
+    ("id", lambda value: isinstance(value, str)),
+    ("label", _is_one_of("real", "fake")),
+    ("status", _is_one_of("ok", "failed")),
+)
+_IF_DONE: _Checks = (
+    ("verdict", _is_one_of(*Verdict)),
+    ("score", _is_share),
+    ("answers", lambda value: isinstance(value, list) and bool(value)),
+    ("difficulty", _is_one_of(None, "easy", "hard")),
+    ("probability", _is_share_or_none),
+    ("uncertain", _is_one_of(None, True, False)),
+    ("forgery_type", _is_text_or_none),
+    ("group", _is_text_or_none),
+    ("match_scores", _are_numbers_or_none),
+)
+_OF_ANSWER: _Checks = (
+    ("verdict", _is_one_of(*Verdict)),
+    ("hypothesis", _is_one_of(*Hypothesis)),
+    ("finished", _is_flag),
+    ("score", _is_share_or_none),
+    ("opening_score", _is_share_or_none),
+    ("text", _is_text_or_none),
+    ("question", _is_text_or_none),
+    ("forgery_type", _is_text_or_none),
+)
+
+
+def _unsound(fields: Mapping[str, Any], checks: _Checks) -> str | None:
+    for name, is_sound in checks:
+        if not is_sound(fields.get(name)):
+            return name
+    return None
+
+
+def _wrong_answer(answer: object) -> tuple[str, object] | None:
     """As `_wrong_field`, of one answer."""
     if not isinstance(answer, dict):
         return "all", answer
-    score, opening = answer.get("score", "missing"), answer.get("opening_score")
-    sound = {
-        "verdict": _is_word(answer.get("verdict"), _VERDICTS),
-        "hypothesis": _is_word(answer.get("hypothesis"), _HYPOTHESES),
-        "finished": isinstance(answer.get("finished"), bool),
-        "score": score is None or _is_share(score),
-        "opening_score": opening is None or _is_share(opening),
-        **{name: _is_text(answer.get(name)) for name in ("text", "question", "forgery_type")},
-    }
-    return next(((name, answer.get(name, "missing")) for name, good in sound.items() if not good), None)
+    name = _unsound(answer, _OF_ANSWER) or ("score" if "score" not in answer else None)
+    return None if name is None else (name, answer.get(name, "missing"))
 
 
 def _wrong_field(line: Mapping[str, Any]) -> tuple[str, object] | None:
     """The first field that holds what no run writes, and what it holds; None where all are sound."""
-    sound = {
-        "id": isinstance(line["id"], str),
-        "label": line["label"] in ("real", "fake"),
-        "status": line["status"] in ("ok", "failed"),
-    }
-    if line["status"] == "ok":
-        score, chosen, answers = line["score"], line["chosen"], line["answers"]
-        listed = isinstance(answers, list)
-        for number, answer in enumerate(answers if listed else [], start=1):
-            if wrong := _wrong_part(answer):
-                return f"{wrong[0]} of answer {number}", wrong[1]
-        sound |= {
-            "verdict": _is_word(line["verdict"], _VERDICTS),
-            "score": _is_share(score),
-            "answers": listed and bool(answers),
-            "chosen": listed and isinstance(chosen, int) and 0 <= chosen < len(answers),
-            "difficulty": line["difficulty"] in (None, "easy", "hard"),
-            "probability": (line.get("probability") is None) == (line.get("uncertain") is None)
-            and (line.get("probability") is None or _is_share(line["probability"])),
-            "uncertain": line.get("uncertain") in (None, True, False),
-            "forgery_type": _is_text(line["forgery_type"]),
-            "group": _is_text(line.get("group")),
-            "match_scores": line.get("match_scores") is None or _are_numbers(line["match_scores"]),
-        }
-    return next(((name, line.get(name)) for name, good in sound.items() if not good), None)
+    done = line["status"] == "ok"
+    if name := _unsound(line, _ALWAYS) or (_unsound(line, _IF_DONE) if done else None):
+        return name, line.get(name)
+    if not done:
+        return None
+    for number, answer in enumerate(line["answers"], start=1):
+        if wrong := _wrong_answer(answer):
+            return f"{wrong[0]} of answer {number}", wrong[1]
+    chosen = line["chosen"]
+    if not isinstance(chosen, int) or not 0 <= chosen < len(line["answers"]):
+        return "chosen", chosen
+    if (line.get("probability") is None) != (line.get("uncertain") is None):
+        return "probability", line.get("probability")
+    return None

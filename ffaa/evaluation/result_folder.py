@@ -179,7 +179,7 @@ def validated_threshold(out_dir: Path) -> float:
 
 
 def _some_lines(out_dir: Path) -> list[dict[str, Any]]:
-    lines = read_lines(out_dir / PREDICTIONS)
+    lines = read_lines(out_dir / PREDICTIONS, texts=False)
     if not lines:
         raise InputError(f"{out_dir / PREDICTIONS} holds no predictions")
     return lines

@@ -20,7 +20,7 @@ from ffaa.metrics.curves import equal_error_rate, roc_curve
 from ffaa.metrics.intervals import Pictures, group_intervals, ranking_intervals
 from ffaa.metrics.pooling import BOTH_LABELS, NO_GROUPS, pool_frames
 from ffaa.metrics.ranking import Interval, average_precision, roc_auc
-from ffaa.metrics.rules import Lines, are_calibrated, by_score, decisions_of
+from ffaa.metrics.rules import Lines, are_calibrated, by_score, decisions_of, method_of
 from ffaa.types import Hypothesis, Verdict
 
 _Z95 = 1.959963984540054
@@ -356,7 +356,7 @@ def _by_difficulty(lines: Lines, seed: int) -> dict[str, Any]:
         part = [line for line in lines if line["difficulty"] == name]
         if part:
             labels = [line["label"] for line in part]
-            figures = decision_metrics(labels, *decisions_of(part)["method"], seed=seed)
+            figures = decision_metrics(labels, *method_of(part), seed=seed)
             keys = ("n", "n_correct", "accuracy", "accuracy_interval", "auc", "auc_interval")
             result[name] = {key: figures[key] for key in keys}
     return result

@@ -20,7 +20,7 @@ def decisions_of(lines: Lines, threshold: float | None = None) -> dict[str, Deci
         threshold: of the method's score, fixed on other pictures; None leaves ``validated`` out.
     """
     return {
-        "method": _method(lines),
+        "method": method_of(lines),
         "free_answer": _free_answer(lines),
         **({"opening": _opening(lines)} if _have_openings(lines) else {}),
         "majority_vote": _majority_vote(lines),
@@ -42,7 +42,8 @@ def by_score(scores: Sequence[float | None], threshold: float = 0.5) -> Decided:
     return verdicts, list(scores)
 
 
-def _method(lines: Lines) -> Decided:
+def method_of(lines: Lines) -> Decided:
+    """Its own verdicts and scores."""
     return [line["verdict"] for line in lines], [line["score"] for line in lines]
 
 

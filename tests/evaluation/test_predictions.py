@@ -30,6 +30,19 @@ def test_lines_are_read_back(path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 3
 
 
+def test_without_texts_all_else_is_as_it_was(tmp_path: Path) -> None:
+    words = {"text": "t", "question": "q", "description": "d", "reasoning": "r"}
+    file = tmp_path / "predictions.jsonl"
+    done = {
+        "id": "done.png", "label": "real", "status": "ok", "forgery_type": None, "verdict": "real", "score": 0.1,
+        "chosen": 0, "difficulty": None, "answers": [{**ANSWER, **words}],
+    }  # fmt: skip
+    with LineWriter(file) as writer:
+        for line in (done, LINES[0]):
+            writer.write(line)
+    assert read_lines(file, texts=False) == [{**done, "answers": [ANSWER]}, LINES[0]]
+
+
 def test_each_line_is_one_system_call(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     real_write = os.write
