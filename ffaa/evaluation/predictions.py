@@ -164,15 +164,12 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _are_numbers(values: object) -> bool:
-    """Whether they are a list of numbers or nulls; a page is JSON, which has no NaN."""
-    return isinstance(values, list) and all(
-        value is None or (isinstance(value, (int, float)) and math.isfinite(value)) for value in values
-    )
-
-
 def _are_numbers_or_none(values: object) -> bool:
-    return values is None or _are_numbers(values)
+    """None, or a list of finite numbers and nulls; a page is JSON, which has no NaN."""
+    return values is None or (
+        isinstance(values, list)
+        and all(value is None or (isinstance(value, (int, float)) and math.isfinite(value)) for value in values)
+    )
 
 
 def _is_one_of(*words: str | bool | None) -> Callable[[object], bool]:
