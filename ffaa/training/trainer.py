@@ -18,7 +18,7 @@ from ffaa.backbones.adapter import check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import Rank, check_seed, locked, make_folder, pick_device, to_plain, write_manifest
+from ffaa.runtime import Rank, check_seed, has_bfloat16, locked, make_folder, pick_device, to_plain, write_manifest
 from ffaa.training.audit import FreezeAudit, refuse_adapted_towers
 from ffaa.training.length_groups import LengthGroups
 from ffaa.training.reports import Speed, group_names, integrations
@@ -273,7 +273,10 @@ def _refuse_other_ranks(trainer: StageTrainer, state: Path, facts: Mapping[str, 
 
 def training_arguments(config: StageConfig) -> TrainingArguments:
     """transformers' arguments for a stage: AdamW, cosine decay after a linear warm-up."""
-    on_cpu = pick_device(config.device).type == "cpu"
+    device = pick_device(config.device)
+    on_cpu = device.type == "cpu"
+    if on_cpu and config.dtype == "bfloat16" and not has_bfloat16(device):
+        log.warning("this CPU only emulates bfloat16, which takes many times as long: give --dtype float32")
     if on_cpu and config.dtype == "float16":
         raise InputError("float16 is for GPUs; on a CPU train in bfloat16 or float32")
     return TrainingArguments(

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains MIDS in other ways, all of them half as long as the shipped one and from the same answers, for scripts/ablate.py.
 # Usage: bash scripts/train/ablate_mids.sh [variant...]     (all by default; one that is finished is left as it is)
+#   DTYPE=float32    for a CPU that has no bfloat16 of its own (default: as configs/ffaa/mini/ has it)
 #   as_is            the shipped way, as long as the others
 #   mask_taught      with a loss that teaches where a picture was edited
 #   unmasked         answers with their verdict
@@ -33,7 +34,8 @@ for name in "${variants[@]}"; do
     mkdir -p "$out/$name/model"
     sed -e "$edit" configs/ffaa/mini/model.yaml >"$out/$name/model/model.yaml"
     options=()
-    if [[ "$name" == mask_taught ]]; then options=(--options.mask_weight 1.0); fi
+    if [[ -n "${DTYPE:-}" ]]; then options+=(--dtype "$DTYPE"); fi
+    if [[ "$name" == mask_taught ]]; then options+=(--options.mask_weight 1.0); fi
     python train.py --config configs/ffaa/mini/mids_warmup.yaml --model "$out/$name/model" --max_steps $warmup_steps \
         --output "$out/$name/warmup" ${options[@]+"${options[@]}"}
     python train.py --config configs/ffaa/mini/mids.yaml --model "$out/$name/model" --max_steps $steps \

@@ -50,6 +50,15 @@ def test_exactly_what_the_groups_name_changes(stage: str, data: Path, tmp_path: 
     assert len(changed) > 0.9 * len(may_learn)
 
 
+@pytest.mark.parametrize(("dtype", "native"), [("bfloat16", False), ("bfloat16", True), ("float32", False)])
+def test_emulated_bfloat16_is_said(
+    dtype: str, native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ffaa.training.trainer.has_bfloat16", lambda device: native)
+    training_arguments(replace(mllm_config(tmp_path, tmp_path / "out"), dtype=dtype))
+    assert ("give --dtype float32" in caplog.text) == (dtype == "bfloat16" and not native)
+
+
 def test_loss_falls(data: Path, tmp_path: Path) -> None:
     output = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=30))
     losses = [entry["loss"] for entry in json.loads((output / "manifest.json").read_text())["log"] if "loss" in entry]
