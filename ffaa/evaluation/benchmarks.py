@@ -256,7 +256,7 @@ def _score_again(folder: Path, config: EvalConfig) -> Result:
     facts = _config_of(folder)
     scoring = Scoring()
     if config.groups:
-        ids = {line["id"] for line in read_lines(folder / PREDICTIONS)}
+        ids = {line["id"] for line in read_lines(folder / PREDICTIONS, texts=False)}
         scoring = replace(scoring, groups=read_groups(config.groups, ids))
     if config.threshold_from:
         _config_of(config.threshold_from)

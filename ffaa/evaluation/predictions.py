@@ -114,8 +114,9 @@ def without_collector() -> Iterator[None]:
 def _checked(file: BinaryIO, path: Path, texts: bool) -> list[dict[str, Any]]:
     lines: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(file, start=1):
+        where = f"{path}, line {number}"
         try:
-            line = _read_line(row, path, number) if row.endswith(b"\n") else None
+            line = _read_line(row, where) if row.endswith(b"\n") else None
         except InputError:
             # The last whole line can be void, see `mend`; any other is an error.
             if b"\n" in file.read() or _is_json(row):
@@ -124,7 +125,7 @@ def _checked(file: BinaryIO, path: Path, texts: bool) -> list[dict[str, Any]]:
         if line is None:
             break
         if line["id"] in lines:
-            raise InputError(f"{path}, line {number}: the picture {line['id']!r} has a line already")
+            raise InputError(f"{where}: the picture {line['id']!r} has a line already")
         if not texts and line["status"] == "ok":
             for answer in line["answers"]:
                 for name in _TEXTS:
@@ -133,18 +134,18 @@ def _checked(file: BinaryIO, path: Path, texts: bool) -> list[dict[str, Any]]:
     return list(lines.values())
 
 
-def _read_line(row: bytes, path: Path, number: int) -> dict[str, Any]:
+def _read_line(row: bytes, where: str) -> dict[str, Any]:
     try:
         line = json.loads(str(row, "utf-8"))  # of bytes, it would look for the encoding first
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}, line {number}: not JSON") from error
+        raise InputError(f"{where}: not JSON") from error
     needed = _NEEDED_IF_DONE if isinstance(line, dict) and line.get("status") == "ok" else _NEEDED
     if not isinstance(line, dict) or not needed <= line.keys():
         missing = sorted(needed - (line.keys() if isinstance(line, dict) else set()))
-        raise InputError(f"{path}, line {number}: not a prediction, {', '.join(missing)} missing")
+        raise InputError(f"{where}: not a prediction, {', '.join(missing)} missing")
     if wrong := _wrong_field(line):
         name, value = wrong
-        raise InputError(f"{path}, line {number}: not a prediction, {name} is {str(value)[:80]!r}")
+        raise InputError(f"{where}: not a prediction, {name} is {str(value)[:80]!r}")
     return line
 
 
