@@ -18,11 +18,9 @@ from numpy.random import default_rng
 from rich.table import Table
 
 from ffaa.config import CONFIGS, Switch, load_yaml, parse
-from ffaa.data.benchmark import Benchmark, load_benchmark
+from ffaa.data.benchmark import Benchmark
 from ffaa.dialogue.answers import parse as read_answer
-from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import CONFIG, PREDICTIONS, read_config
-from ffaa.evaluation.runner import data_fingerprint, select
+from ffaa.evaluation.finished import answered_lines, benchmark_of
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.explain import Wording, explain_line
@@ -75,36 +73,6 @@ def read_references(file: Path, pictures: Collection[str]) -> dict[str, list[str
     return texts
 
 
-def done_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines of pictures that were answered.
-
-    Raises:
-        InputError: there are none, or the file cannot be read.
-    """
-    done = [line for line in read_lines(folder / PREDICTIONS) if line["status"] == "ok" and line["answers"]]
-    if not done:
-        raise InputError(f"{folder / PREDICTIONS} holds no answered picture")
-    return done
-
-
-def benchmark_of(folder: Path, root: Path) -> Benchmark:
-    """The benchmark that a result was made on, in ``root``.
-
-    Raises:
-        InputError: the result's config does not say which, or it is not there or another one now.
-    """
-    facts = read_config(folder)
-    name, limit = facts.get("benchmark"), facts.get("limit", -1)
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{folder / CONFIG}: benchmark must be a name, got {name!r}")
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0:
-        raise InputError(f"{folder / CONFIG}: limit must be a number of pictures, or -1 for all, got {limit!r}")
-    benchmark = load_benchmark(name, root)
-    if facts.get("data") not in (None, data_fingerprint(select(benchmark, limit))):
-        raise InputError(f"{folder} was made on another {name} than the one in {benchmark.root}")
-    return benchmark
-
-
 def said(text: str) -> str:
     """Description and reasoning of an answer, without the verdict; all of a text that has neither."""
     answer = read_answer(text)
@@ -142,7 +110,7 @@ def explanation(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording
     Raises:
         InputError: the result holds a picture that the benchmark does not.
     """
-    lines = done_lines(folder)
+    lines = answered_lines(folder)
     unknown = next((line["id"] for line in lines if line["id"] not in pictures), None)
     if unknown:
         raise InputError(f"{folder} holds a picture {unknown!r} of which the benchmark knows no facts")
@@ -157,7 +125,7 @@ def explanation(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording
 def judged(folder: Path, pictures: Mapping[str, Mapping[str, Any]], wording: Wording, number: int) -> list[str]:
     """Rows of a Markdown table: the truth, the chosen answer's reasoning, and what of the answer is false."""
     rows = ["| picture | truth | answer's reasoning | judgement |", "|---|---|---|---|"]
-    for line in done_lines(folder)[:number]:
+    for line in answered_lines(folder)[:number]:
         answer, picture = line["answers"][line["chosen"]], pictures[line["id"]]
         claim, truth = read_claims(answer["text"]), true_claims(picture, wording)
         wrong = [f"{slot}: {claim[slot]} for {truth[slot]}" for slot in truth if claim[slot] != truth[slot]]
@@ -291,7 +259,7 @@ def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording
     references: Mapping[str, Sequence[str]] = {
         key: [explain_line(picture, wording, default_rng(0))] for key, picture in pictures.items()
     }
-    lines = done_lines(folder)
+    lines = answered_lines(folder)
     if options.references:
         references = read_references(options.references, {item.id for item in benchmark.items})
         known = sum(line["id"] in references for line in lines)

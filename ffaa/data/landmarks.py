@@ -7,10 +7,8 @@ layer that gives 68 pairs of x and y as shares of the crop's side.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +16,22 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ffaa.data.face_api import (
+    INPUT_SIDE,
+    MEAN_RGB,
+    Arrays,
+    SameConv,
+    SeparableConv,
+    convolution,
+    linear,
+    read_arrays,
+    separable_convolution,
+)
 from ffaa.data.faces import crop_box, crop_face, pixel_square
-from ffaa.types import Box, InputError
+from ffaa.types import Box
 
 WEIGHTS = Path(__file__).parent / "landmark_weights"
-INPUT_SIDE = 112
-MEAN_RGB = (122.782, 117.001, 104.298)
+WEIGHT_FILE = "face_landmark_68_model"
 BLOCK_WIDTHS = (32, 64, 128, 256)
 
 FIRST_MARGIN = 0.15
@@ -38,33 +46,13 @@ EYES = slice(36, 48)
 MOUTH = slice(48, 68)
 
 
-class _SameConv(nn.Conv2d):
-    """A 3 x 3 convolution padded as TensorFlow's "same": with stride 2 the odd pixel goes right and below."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        height, width = input.shape[-2:]
-        stride = self.stride[0]
-        down = max((-(-height // stride) - 1) * stride + 3 - height, 0)
-        across = max((-(-width // stride) - 1) * stride + 3 - width, 0)
-        return super().forward(F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2)))
-
-
-class _SeparableConv(nn.Sequential):
-    """Depthwise 3 x 3, then pointwise 1 x 1 with bias."""
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        super().__init__(
-            _SameConv(channels, channels, 3, stride, groups=channels, bias=False), nn.Conv2d(channels, width, 1)
-        )
-
-
 class _DenseBlock(nn.Module):
     """Four convolutions; each is fed the rectified sum of all before it. The first halves the resolution."""
 
     def __init__(self, channels: int, width: int, plain_first: bool) -> None:
         super().__init__()
-        first: nn.Module = _SameConv(channels, width, 3, 2) if plain_first else _SeparableConv(channels, width, 2)
-        self.convs = nn.ModuleList([first, *(_SeparableConv(width, width, 1) for _ in range(3))])
+        first: nn.Module = SameConv(channels, width, 3, 2) if plain_first else SeparableConv(channels, width, 2)
+        self.convs = nn.ModuleList([first, *(SeparableConv(width, width, 1) for _ in range(3))])
 
     def forward(self, x: Tensor) -> Tensor:
         total = F.relu(self.convs[0](x))
@@ -103,7 +91,7 @@ class Landmarker:
     def __init__(self, device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> None:
         self.device = torch.device(device)
         self.network = LandmarkNet().eval().requires_grad_(False)
-        self.network.load_state_dict(_state_dict(_read_quantised(weights)))
+        self.network.load_state_dict(_state_dict(read_arrays(weights, WEIGHT_FILE)))
         self.network.to(self.device)
 
     def points(self, image_rgb: np.ndarray, box: Box) -> np.ndarray:
@@ -139,44 +127,12 @@ def points_box(points: np.ndarray) -> Box:
     return Box(left, top, right, bottom)
 
 
-def _read_quantised(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a face-api.js weight file: value = byte * scale + min, one entry of the manifest an array."""
-    name = "face_landmark_68_model"
-    try:
-        manifest: list[dict[str, Any]] = json.loads((folder / f"{name}-weights_manifest.json").read_text())
-        data = (folder / f"{name}.bin").read_bytes()
-    except OSError as error:
-        raise InputError(f"the landmark network's weights are missing: {error.filename}") from error
-    arrays, offset = {}, 0
-    for entry in manifest[0]["weights"]:
-        count = int(np.prod(entry["shape"]))
-        quantised = np.frombuffer(data, np.uint8, count, offset).reshape(entry["shape"])
-        arrays[entry["name"]] = quantised.astype(np.float32) * np.float32(entry["quantization"]["scale"])
-        arrays[entry["name"]] += np.float32(entry["quantization"]["min"])
-        offset += count
-    if offset != len(data):
-        raise InputError(f"{folder / name}.bin has {len(data)} bytes, {offset} expected")
-    return arrays
-
-
-def _state_dict(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def _state_dict(arrays: Arrays) -> dict[str, Tensor]:
     """face-api.js names and layouts -> those of `LandmarkNet`."""
-    state = {
-        "head.weight": torch.from_numpy(arrays["fc/weights"].T.copy()),
-        "head.bias": torch.from_numpy(arrays["fc/bias"]),
-    }
+    state = linear(arrays, "fc", "head")
     for block in range(len(BLOCK_WIDTHS)):
         for conv in range(4):
             source, target = f"dense{block}/conv{conv}", f"blocks.{block}.convs.{conv}"
-            if f"{source}/filters" in arrays:  # height, width, in, out -> out, in, height, width
-                state[f"{target}.weight"] = _permuted(arrays[f"{source}/filters"], 3, 2, 0, 1)
-                state[f"{target}.bias"] = torch.from_numpy(arrays[f"{source}/bias"])
-                continue
-            state[f"{target}.0.weight"] = _permuted(arrays[f"{source}/depthwise_filter"], 2, 3, 0, 1)
-            state[f"{target}.1.weight"] = _permuted(arrays[f"{source}/pointwise_filter"], 3, 2, 0, 1)
-            state[f"{target}.1.bias"] = torch.from_numpy(arrays[f"{source}/bias"])
+            plain = f"{source}/filters" in arrays
+            state |= (convolution if plain else separable_convolution)(arrays, source, target)
     return state
-
-
-def _permuted(array: np.ndarray, *axes: int) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(axes)))

@@ -18,6 +18,7 @@ from ffaa.forge.dataset import PICTURES, RecipeBook, read_pictures, write_pictur
 from ffaa.forge.explain import Wording
 from ffaa.forge.recipe import make_pictures
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
+from ffaa.types import InputError
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Options:
     """Folder to build in."""
     pictures_only: Switch = False
     """Make the pictures, write no records."""
+    records: str = "records.jsonl"
+    """File of the records in each set; another name keeps other questions beside the first ones."""
     hypothesis_share: float = 0.4
     """Share of records that ask with a hypothesis."""
     wrong_share: float = 0.22
@@ -42,6 +45,8 @@ class Options:
 
 def main() -> int:
     options = parse(Options, prog="build_mini.py", description=__doc__ or "")
+    if Path(options.records).name != options.records or not options.records.endswith(".jsonl"):
+        raise InputError(f"records must be the name of a .jsonl file, got {options.records!r}")
     # Before the pictures, which take minutes.
     settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
     wording = None if options.pictures_only else load_yaml(options.wording, Wording)
@@ -54,7 +59,7 @@ def main() -> int:
                 write_pictures(pictures, folder, on_each=bar.update)
         if wording is not None:
             records = write_conversations(read_pictures(folder), wording, settings)
-            write_records(folder / "records.jsonl", records)
+            write_records(folder / options.records, records)
         print(f"{name}: {len(read_pictures(folder))} pictures -> {folder} ({time.time() - begun:.0f} s)")
     return EXIT_DONE
 

@@ -1,0 +1,83 @@
+"""Groups of people by age, sex and skin tone: bands of estimates, or what a benchmark's own metadata say."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffaa.types import InputError
+
+AGE_BANDS = ((30.0, "under 30"), (45.0, "30 to 44"), (float("inf"), "45 and over"))
+"""Upper bound in years, exclusive, and name."""
+TONE_BANDS = ((28.0, "dark or shaded"), (41.0, "medium"), (float("inf"), "light"))
+"""Upper bound in degrees, exclusive: six classes of Chardon et al. 1991, those below 28, and those above 41, as one."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Estimates of one face, or means of several of one person's.
+
+    ``age`` in years; ``male``, the probability of that of two classes; ``tone``, the individual typology angle in
+    degrees, from -90 (darkest) to 90 (lightest), None of a grey picture.
+    """
+
+    age: float
+    male: float
+    tone: float | None
+
+    def groups(self) -> dict[str, str]:
+        """Attribute -> group."""
+        found = {"sex": "male" if self.male > 0.5 else "female", "age": _band(self.age, AGE_BANDS)}
+        return found if self.tone is None else {**found, "skin as photographed": _band(self.tone, TONE_BANDS)}
+
+
+def _band(value: float, bands: Sequence[tuple[float, str]]) -> str:
+    return next(name for bound, name in bands if value < bound)
+
+
+def of_one_person(estimates: Iterable[Attributes]) -> Attributes:
+    """Medians over one person's pictures: nobody is in two groups."""
+    known = list(estimates)
+    tones = [one.tone for one in known if one.tone is not None]
+    return Attributes(
+        statistics.median(one.age for one in known),
+        statistics.median(one.male for one in known),
+        statistics.median(tones) if tones else None,
+    )
+
+
+def read_metadata(file: Path, pictures: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Picture -> attribute -> group of a JSON file; an ``age`` that is a number gets its band.
+
+    Raises:
+        InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not a JSON file: {error}") from error
+    if not isinstance(found, dict) or not found:
+        raise InputError(f'{file}: a mapping {{"name.png": {{"sex": "female", "age": 34}}, ...}} expected')
+    if unknown := sorted(set(found) - set(pictures)):
+        raise InputError(f"{file}: there is no picture {unknown[0]!r} in the result ({len(unknown)} of {len(found)})")
+    return {picture: _groups(values, f"{file}: {picture!r}") for picture, values in found.items()}
+
+
+def _groups(values: object, where: str) -> dict[str, str]:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} must have a mapping of attributes to texts, got {values!r}")
+    groups = {}
+    for name, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and name == "age" and value >= 0:
+            groups[name] = _band(float(value), AGE_BANDS)
+        elif isinstance(value, str) and value.strip():
+            groups[name] = value.strip()
+        elif value is not None:
+            raise InputError(f"{where}: {name} must be a text (age may be a number of years), got {value!r}")
+    return groups

@@ -1,0 +1,51 @@
+"""Groups of people by estimates, and what metadata may say instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ffaa.evaluation.attributes import Attributes, of_one_person, read_metadata
+from ffaa.types import InputError
+
+
+def test_one_person_is_in_one_group() -> None:
+    person = of_one_person([Attributes(20, 0.1, None), Attributes(50, 0.9, 30.0), Attributes(31, 0.3, 50.0)])
+    assert person == Attributes(31, 0.3, 40.0)
+    assert person.groups() == {"sex": "female", "age": "30 to 44", "skin as photographed": "medium"}
+    assert of_one_person([Attributes(29.9, 0.9, None)]).groups() == {"sex": "male", "age": "under 30"}
+    assert Attributes(45.0, 0.5, 41.0).groups() == {
+        "sex": "female", "age": "45 and over", "skin as photographed": "light",
+    }  # fmt: skip
+
+
+def test_metadata(tmp_path: Path) -> None:
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps({"a.png": {"sex": "female", "age": 34, "region": None}, "b.png": {"age": "adult"}}))
+    assert read_metadata(file, ["a.png", "b.png", "c.png"]) == {
+        "a.png": {"sex": "female", "age": "30 to 44"},
+        "b.png": {"age": "adult"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "expected"),
+        ('{"z.png": {"sex": "male"}}', "there is no picture 'z.png'"),
+        ('{"a.png": "male"}', "mapping of attributes"),
+        ('{"a.png": {"sex": 1}}', "sex must be a text"),
+        ('{"a.png": {"age": -3}}', "age must be a text"),
+        ('{"a.png": {"age": true}}', "age must be a text"),
+    ],
+)
+def test_wrong_metadata(content: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "people.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=reason):
+        read_metadata(file, ["a.png"])
+    with pytest.raises(InputError, match="No such file"):
+        read_metadata(tmp_path / "none.json", ["a.png"])
