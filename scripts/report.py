@@ -14,6 +14,7 @@ from typing import Any
 
 from ffaa.config import parse, read_json
 from ffaa.data.benchmark import ALIASES, load_benchmark
+from ffaa.evaluation.attributes import SUBGROUPS
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, count_to_score, read_config
 from ffaa.evaluation.runner import data_fingerprint, select
@@ -116,7 +117,19 @@ def read_run(folder: Path) -> Run:
     if not known or summary.get("n") != n_done:
         summary = json.loads(json.dumps(summarize(lines)))
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
-    return Run(folder, str(config.get("benchmark") or folder.parent.name), lines, summary, config, manifest, complete)
+    name = str(config.get("benchmark") or folder.parent.name)
+    return Run(folder, name, lines, summary, config, manifest, complete, read_subgroups(folder, n_done))
+
+
+def read_subgroups(folder: Path, n_done: int) -> dict[str, Any]:
+    """Figures by group of people, empty where there are none or where the run has gone on since."""
+    if not (folder / SUBGROUPS).is_file():
+        return {}
+    found = read_json(folder / SUBGROUPS)
+    if found.get("n") != n_done or not isinstance(found.get("attributes"), dict):
+        print(f"left out: {folder / SUBGROUPS} is of other pictures; scripts/score_subgroups.py makes it anew")
+        return {}
+    return found
 
 
 def read_curves(path: Path) -> Curves:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ffaa.config import Switch, parse
 from ffaa.data.images import open_image
-from ffaa.evaluation.attributes import Attributes, of_one_person, read_metadata
+from ffaa.evaluation.attributes import ATTRIBUTES, SUBGROUPS, Attributes, of_one_person, read_metadata
 from ffaa.evaluation.finished import answered_lines, benchmark_of
 from ffaa.metrics.detection import groups_of
 from ffaa.metrics.rules import decisions_of
@@ -25,7 +25,6 @@ from ffaa.metrics.subgroups import subgroup_metrics
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
 from ffaa.types import InputError
 
-ATTRIBUTES, SUBGROUPS = "attributes.json", "subgroups.json"
 SHOWN = {"accuracy": "ACC", "recall_real": "real", "recall_fake": "fake", "auc": "AUC"}
 """Figure -> title of its column."""
 CAUTION = (
@@ -151,7 +150,9 @@ def main() -> int:
         found[attribute] = subgroup_metrics(labels, verdicts, scores, people, named, seed=options.seed)
         show(attribute, found[attribute])
     source = "estimated" if options.metadata is None else options.metadata.name
-    facts = {"decision": options.decision, "source": source, "attributes": found}
+    facts = {
+        "n": len(lines), "decision": options.decision, "source": source, "caution": CAUTION, "attributes": found,
+    }  # fmt: skip
     atomic_write_text(options.results / SUBGROUPS, json.dumps(to_plain(facts), indent=2) + "\n")
     print(f"{CAUTION}\n-> {options.results / SUBGROUPS}")
     return EXIT_DONE

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ffaa.config import read_json
 from ffaa.types import InputError
+
+ATTRIBUTES, SUBGROUPS = "attributes.json", "subgroups.json"
+"""In a result folder: estimates by picture, and figures by group (scripts/score_subgroups.py)."""
 
 AGE_BANDS = ((30.0, "under 30"), (45.0, "30 to 44"), (float("inf"), "45 and over"))
 """Upper bound in years, exclusive, and name."""
@@ -55,13 +58,8 @@ def read_metadata(file: Path, pictures: Iterable[str]) -> dict[str, dict[str, st
     Raises:
         InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
     """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON file: {error}") from error
-    if not isinstance(found, dict) or not found:
+    found = read_json(file)
+    if not found:
         raise InputError(f'{file}: a mapping {{"name.png": {{"sex": "female", "age": 34}}, ...}} expected')
     if unknown := sorted(set(found) - set(pictures)):
         raise InputError(f"{file}: there is no picture {unknown[0]!r} in the result ({len(unknown)} of {len(found)})")

@@ -36,6 +36,8 @@ class Run:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     complete: bool = True
     """Whether every picture that the run was begun on has its line."""
+    subgroups: Mapping[str, Any] = field(default_factory=dict)
+    """Figures by group of people, as scripts/score_subgroups.py writes them; empty where they were not made."""
     base: str = ""
     """The benchmark's own name, where ``benchmark`` says which pictures of that name (`told_apart`)."""
 

@@ -24,6 +24,7 @@ from ffaa.reporting.report_tables import (
     robustness_grid,
     score_grid,
     splits_grid,
+    subgroups_grid,
 )
 from ffaa.types import Verdict
 
@@ -175,6 +176,7 @@ def _run_details(content: Content, run: Run, label: str, name: str, place: int) 
         "findings": findings(run) if len(content.runs) > MOST_READOUTS else [],
         "decisions": content.keep(decisions_grid(run, label, name)),
         "groups": content.keep(groups_grid(run, label, name)),
+        "people": content.keep(subgroups_grid(run, label, name)),
         "confusion": _confusion(run),
         "types": None if types is None else _matrix(_named(types["confusion"])),
         "types_share": None if types is None else with_interval(types["accuracy"], types["accuracy_interval"]),

@@ -103,6 +103,29 @@ def groups_grid(run: Run, label: str, name: str) -> Grid | None:
     return Grid(f"{name}-groups", title, columns, rows, estimates, note=note, caption="Accuracy by group")
 
 
+def subgroups_grid(run: Run, label: str, name: str) -> Grid | None:
+    """Errors by age, sex, skin tone or what else is known of people; None where it was not counted."""
+    rows, estimates = [], []
+    for attribute, groups in run.subgroups.get("attributes", {}).items():
+        for group, figures in groups.items():
+            shares = [with_interval(figures[key], figures[f"{key}_interval"]) for key in _BY_PEOPLE]
+            apart = figures["differences"].get("accuracy")
+            difference = "–" if apart is None or apart[1] is None else _points(*apart)
+            counts = [str(figures["n_people"]), f"{figures['n_real']} / {figures['n_fake']}"]
+            rows.append([f"{attribute}: {group}", *counts, *shares, difference])
+            estimates.append(estimate(figures["accuracy"], figures["accuracy_interval"]))
+    if not rows:
+        return None
+    words = decision_titles(run).get(run.subgroups["decision"], run.subgroups["decision"])
+    note = f"Of the decision: {words}. Groups: {run.subgroups['source']}. {run.subgroups['caution']}"
+    columns = ["people", "number", "real / fake", "ACC", "recall real", "recall fake", "AUC", "ACC less others'"]
+    title = f"By group of people: {run.benchmark}, {label}"
+    return Grid(f"{name}-people", title, columns, rows, estimates, note=note, caption="By group of people")
+
+
+_BY_PEOPLE = ("accuracy", "recall_real", "recall_fake", "auc")
+
+
 def comparisons_grid(runs: Sequence[Run]) -> Grid | None:
     """Paired tests of runs on the same pictures: McNemar's of accuracy, DeLong's of AUC; None without a pair."""
     rows = []

@@ -33,8 +33,9 @@ def test_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "not a JSON file"),
-        ("[]", "expected"),
+        ("{", "cannot read"),
+        ("[]", "holds no object"),
+        ("{}", "expected"),
         ('{"z.png": {"sex": "male"}}', "there is no picture 'z.png'"),
         ('{"a.png": "male"}', "mapping of attributes"),
         ('{"a.png": {"sex": 1}}', "sex must be a text"),

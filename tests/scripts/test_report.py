@@ -18,7 +18,7 @@ import pytest
 
 from ffaa.runtime import PROJECT_ROOT
 from ffaa.types import InputError
-from scripts import report
+from scripts import report, score_subgroups
 from tests.reporting.toy_results import Toy, toy_lines, write_lines
 
 
@@ -143,6 +143,29 @@ def test_figures_are_those_of_the_summary(toy: Toy) -> None:
     names = {path.name for path in (toy.root / "tables").iterdir()}
     assert {"scores.md", "scores.tex", "free-toy-run-decisions.csv", "free-toy-run-groups.tex"} <= names
     assert r"\toprule" in (toy.root / "tables" / "scores.tex").read_text()
+
+
+def test_groups_of_people_are_on_the_page_while_they_are_of_its_pictures(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.benchmark("free_toy", 12)
+    folder = toy.run("free_toy", 12)
+    metadata = toy.root / "people.json"
+    metadata.write_text(json.dumps({f"{n:05d}.jpg": {"age": 20 + 30 * (n % 3 == 0)} for n in range(12)}))
+    monkeypatch.setattr(sys, "argv", ["x", "--results", str(folder), "--metadata", str(metadata)])
+    assert score_subgroups.main() == 0
+    figures = json.loads((folder / "subgroups.json").read_text())["attributes"]["age"]
+    html = make(toy, folder, tables=toy.root / "tables")
+    assert "By group of people" in html and "not of how people see themselves" in html
+    rows = list(csv.DictReader(io.StringIO((toy.root / "tables" / "free-toy-run-people.csv").read_text())))
+    assert [row["people"] for row in rows] == ["age: 45 and over", "age: under 30"]
+    assert [row["number"] for row in rows] == ["4", "8"]  # without groups.json each picture is a person
+    for row, group in zip(rows, figures.values(), strict=True):
+        assert row["ACC"].startswith(f"{100 * group['accuracy']:.1f} [")
+
+    write_lines(folder, toy_lines(6))
+    assert "By group of people" not in make(toy, folder)
+    assert "score_subgroups.py makes it anew" in capsys.readouterr().out
 
 
 def test_figures_are_made_anew_where_they_are_not_those_of_the_predictions(toy: Toy) -> None:
