@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from ffaa.data.images import open_image
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.metrics.detection import decision_metrics
-from ffaa.metrics.ranking import auc_difference
+from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
@@ -74,10 +75,11 @@ class Decided:
 
 @dataclass(frozen=True)
 class Asked:
-    """Pictures, their labels, and what the language model answered to each of the three questions."""
+    """Pictures, their labels, whose they are, and what the language model answered to each of the three questions."""
 
     requests: Sequence[Request]
     labels: Sequence[str]
+    groups: Sequence[str]
     texts: Sequence[Sequence[GeneratedText]]
 
 
@@ -179,7 +181,8 @@ def ask(options: Options) -> tuple[Asked, Mids]:
     texts: list[list[GeneratedText]] = []
     for start in tqdm(range(0, len(requests), options.block_size), desc="answers", unit="block"):
         texts += cached.answer(requests[start : start + options.block_size])
-    return Asked(requests, [item.label for item in items], texts), cached.method.mids
+    labels, groups = [item.label for item in items], [item.group or item.id for item in items]
+    return Asked(requests, labels, groups, texts), cached.method.mids
 
 
 def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Decided]]:
@@ -201,11 +204,12 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
         yield f"trained anew: {name}", first_answers(judged(variant, asked, options.block_size), 3)
 
 
-def row(labels: Sequence[str], way: Decided, base: Decided) -> dict[str, Any]:
-    """Figures of one way, and its AUC less the base's."""
-    found = decision_metrics(labels, list(way.verdicts), list(way.scores))
-    truth = [label == "fake" for label in labels]
-    return {**found, "auc_gain": auc_difference(truth, way.scores, base.scores)}
+def row(asked: Asked, way: Decided, base: Decided) -> dict[str, Any]:
+    """Figures of one way, and its AUC less the base's; intervals by person or video."""
+    found = decision_metrics(asked.labels, list(way.verdicts), list(way.scores), groups=asked.groups)
+    fake = np.array([label == "fake" for label in asked.labels])
+    own = Pictures(fake, fake, np.array(way.scores), asked.groups)
+    return {**found, "auc_gain": paired_auc_difference(own, np.array(base.scores))}
 
 
 def shown(name: str, figures: Mapping[str, Any]) -> str:
@@ -215,7 +219,9 @@ def shown(name: str, figures: Mapping[str, Any]) -> str:
         low, high = figures[f"{key}_interval"] or (float("nan"), float("nan"))
         cells.append("-" if figures[key] is None else f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
     gain = figures["auc_gain"]
-    text = "-" if gain is None else f"{100 * gain[0]:+.1f} [{100 * gain[1][0]:+.1f}, {100 * gain[1][1]:+.1f}]"
+    text = "-" if gain is None else f"{100 * gain[0]:+.1f}"
+    if gain is not None and gain[1] is not None:
+        text += f" [{100 * gain[1][0]:+.1f}, {100 * gain[1][1]:+.1f}]"
     return f"| {name} | {cells[0]} | {cells[1]} | {text} |"
 
 
@@ -229,7 +235,7 @@ def main() -> int:
     base: Decided | None = None
     for title, way in ways(asked, mids, options):
         base = base or way
-        rows[title] = row(asked.labels, way, base)
+        rows[title] = row(asked, way, base)
         print(shown(title, rows[title]), flush=True)
     out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}.json"
     atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")

@@ -1,6 +1,7 @@
 """Print results as Markdown tables: every decision rule of a run beside the linear probe on the same pictures.
 
-Accuracy, then AUC, then by how much the calibrated score's AUC is above that of others, paired picture by picture.
+Accuracy, then AUC, then by how much the calibrated score's AUC is above that of others on the same pictures. All
+intervals are by person or video where the benchmark tells (groups.json).
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ffaa.config import parse
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import PREDICTIONS
-from ffaa.metrics.detection import decision_metrics
-from ffaa.metrics.ranking import auc_difference
+from ffaa.metrics.detection import decision_metrics, groups_of
+from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
 from ffaa.types import InputError
 
@@ -55,10 +58,11 @@ def newest_run(options: Options, benchmark: str) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its decision rules, and the scores of some of them, picture by picture."""
+    """A finished run: its decision rules, and whose pictures and which scores of some of the rules, by picture."""
 
     decisions: Mapping[str, Mapping[str, Any]]
     labels: Sequence[bool]
+    groups: Sequence[str]
     scores: Mapping[str, Sequence[float]]
 
 
@@ -66,7 +70,7 @@ def read_run(run: Path, probe: Path) -> Run:
     """The run, and the probe on exactly its pictures."""
     found: dict[str, Mapping[str, Any]] = dict(json.loads((run / "summary.json").read_text())["decisions"])
     lines = [line for line in read_lines(run / PREDICTIONS) if line["status"] == "ok"]
-    labels = [line["label"] for line in lines]
+    labels, groups = [line["label"] for line in lines], groups_of(lines)
     scores: dict[str, list[float]] = {}
     if probe.is_file():
         scored = json.loads(probe.read_text())["scores"]
@@ -74,7 +78,7 @@ def read_run(run: Path, probe: Path) -> Run:
             raise InputError(f"{probe} has no score of {unknown[0]!r}; scripts/data/probe_benchmarks.py makes it anew")
         scores["probe"] = [float(scored[line["id"]]) for line in lines]
         verdicts = ["fake" if score > 0.5 else "real" for score in scores["probe"]]
-        found["probe"] = decision_metrics(labels, verdicts, scores["probe"])
+        found["probe"] = decision_metrics(labels, verdicts, scores["probe"], groups=groups)
     of_line: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
         "opening": lambda line: line["answers"][0].get("opening_score"),
         "method": lambda line: line["score"],
@@ -83,7 +87,7 @@ def read_run(run: Path, probe: Path) -> Run:
     for name, score in of_line.items():
         if name in found:
             scores[name] = [0.5 if (value := score(line)) is None else value for line in lines]
-    return Run(found, [label == "fake" for label in labels], scores)
+    return Run(found, [label == "fake" for label in labels], groups or [line["id"] for line in lines], scores)
 
 
 def cell(metrics: Mapping[str, Any] | None, key: str) -> str:
@@ -98,11 +102,13 @@ def difference(run: Run, other: str) -> str:
     """The calibrated score's AUC less another's, in points."""
     if other not in run.scores or "calibrated" not in run.scores:
         return "-"
-    found = auc_difference(run.labels, run.scores["calibrated"], run.scores[other])
+    fake, (own, others) = np.array(run.labels), (np.array(run.scores[name]) for name in ("calibrated", other))
+    found = paired_auc_difference(Pictures(fake, fake, own, run.groups), others)
     if found is None:
         return "-"
-    gain, (low, high) = found
-    return f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    gain, interval = found
+    bounds = "" if interval is None else f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    return f"{100 * gain:+.1f}{bounds}"
 
 
 def figures(names: Sequence[str], key: str, title: str) -> tuple[list[str], Callable[[Run], list[str]]]:

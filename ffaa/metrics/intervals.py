@@ -8,7 +8,7 @@ variance (DeLong et al. 1988).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,6 +139,27 @@ def difference_intervals(
     return {name: found[name] for name in _FIGURES if name in found}
 
 
+def paired_auc_difference(
+    first: Pictures, other: Values, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, Interval | None] | None:
+    """AUC of ``first`` less that of ``other`` scores (n,) of the same pictures; both are drawn with the same groups.
+
+    None unless both classes occur and have scores; the interval is None where fewer than :data:`FEW` groups decide.
+    """
+    if first.scores is None or first.fake.all() or not first.fake.any():
+        return None
+    scores = first.scores
+
+    def gain(weights: Values) -> Values:
+        sides = (ranking_statistics(first.fake, of, weights[:, first.numbers])["auc"] for of in (scores, other))
+        return np.subtract(*sides)
+
+    difference = float(gain(np.ones((1, first.strata.size)))[0])
+    if _decides(first, "auc")[0] < FEW:
+        return difference, None
+    return difference, _percentiles(np.concatenate([gain(part) for part in _group_weights(first, resamples, seed)]))
+
+
 _FIGURES = ("accuracy", "balanced_accuracy", "recall_real", "recall_fake", "auc", "average_precision")
 
 
@@ -164,6 +185,12 @@ def _figures(pictures: Pictures, weights: Values) -> Mapping[str, Values]:
 
 
 def _drawn(pictures: Pictures, resamples: int, seed: int) -> dict[str, Values]:
+    parts = [_figures(pictures, weights) for weights in _group_weights(pictures, resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _group_weights(pictures: Pictures, resamples: int, seed: int) -> Iterator[Values]:
+    """How often each group is drawn: (some resamples, groups) at a time."""
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, pictures.strata.size))
     for stratum in np.unique(pictures.strata):
@@ -171,8 +198,8 @@ def _drawn(pictures: Pictures, resamples: int, seed: int) -> dict[str, Values]:
         size = int(chosen.sum())
         weights[:, chosen] = rng.multinomial(size, np.full(size, 1 / size), resamples)
     chunk = max(1, _CHUNK // pictures.fake.size)
-    parts = [_figures(pictures, weights[start : start + chunk]) for start in range(0, resamples, chunk)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for start in range(0, resamples, chunk):
+        yield weights[start : start + chunk]
 
 
 def _percentiles(values: Values) -> Interval | None:

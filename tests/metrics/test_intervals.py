@@ -5,8 +5,8 @@ import pytest
 
 from ffaa.metrics import intervals
 from ffaa.metrics.detection import wilson_interval
-from ffaa.metrics.intervals import Pictures, group_intervals, ranking_intervals
-from ffaa.metrics.ranking import average_precision, bootstrap_intervals, ranking_statistics, roc_auc
+from ffaa.metrics.intervals import Pictures, group_intervals, paired_auc_difference, ranking_intervals
+from ffaa.metrics.ranking import auc_difference, average_precision, bootstrap_intervals, ranking_statistics, roc_auc
 
 
 def drawn(n_groups: int, size: int, seed: int, alike: float) -> Pictures:
@@ -153,3 +153,28 @@ def test_the_interval_covers_under_groups() -> None:
         # P(a fake's normal is above a real's): means one apart, each of variance one.
         hits += interval[0] <= 0.7602 <= interval[1]
     assert hits >= 105
+
+
+def test_a_paired_difference_by_group() -> None:
+    alone = drawn(200, 1, 3, 0.0)
+    assert alone.scores is not None
+    other = alone.scores + np.random.default_rng(0).normal(scale=0.2, size=200)
+    by_group, plain = paired_auc_difference(alone, other), auc_difference(alone.fake, alone.scores, other)
+    assert by_group is not None and plain is not None and by_group[1] is not None
+    own, others = roc_auc(alone.fake, alone.scores), roc_auc(alone.fake, other)
+    assert own is not None and others is not None
+    assert by_group[0] == pytest.approx(plain[0]) == own - others
+    assert by_group[1] == pytest.approx(plain[1], abs=0.01)
+    # The same pictures five times over, as frames of one video, say no more than once.
+    fake, right, scores = (np.repeat(of, 5) for of in (alone.fake, alone.right, alone.scores))
+    five = Pictures(
+        fake.astype(bool), right.astype(bool), scores.astype(float), [name for name in alone.groups for _ in range(5)]
+    )
+    again = paired_auc_difference(five, np.repeat(other, 5))
+    assert again is not None and again[0] == pytest.approx(by_group[0])
+    assert again[1] == pytest.approx(by_group[1], abs=0.002)
+    assert paired_auc_difference(alone, alone.scores) == (0.0, (0.0, 0.0))
+    few = Pictures(alone.fake, alone.right, alone.scores, ["a", "b"] * 100)
+    of_few = paired_auc_difference(few, other)
+    assert of_few is not None and of_few[0] == pytest.approx(plain[0]) and of_few[1] is None
+    assert paired_auc_difference(Pictures(alone.fake | True, alone.right, alone.scores, alone.groups), other) is None

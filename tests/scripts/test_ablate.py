@@ -56,7 +56,7 @@ def test_what_is_taken_away_is_gone_and_the_rest_is_there() -> None:
     text = "Image description: a nose\nForgery reasoning: seams\nAnalysis result: fake\nForgery type: Face blending"
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     generated = [GeneratedText(text, True, 0.9), GeneratedText("nothing to read", False, None)]
-    asked = ablate.Asked([Request(noise, id="a")], ["fake"], [generated])
+    asked = ablate.Asked([Request(noise, id="a")], ["fake"], ["a"], [generated])
     blind = ablate.without_picture(asked)
     assert len(blind.requests[0].image.getcolors() or ()) == 1 and blind.texts == asked.texts
     mute = ablate.without_text(asked)
