@@ -17,11 +17,13 @@ if [[ -n "${DTYPE:-}" ]]; then options+=(--dtype "$DTYPE"); fi
 
 shares=("$@")
 if ((!$#)); then shares=(0 10 25); fi
-for percent in "${shares[@]}"; do
+for percent in "${shares[@]}"; do # before the first is trained
     if [[ ! "$percent" =~ ^(100|[0-9]{1,2})$ ]]; then
         echo "error: $percent is no whole percentage; see the first lines of $0" >&2
         exit 2
     fi
+done
+for percent in "${shares[@]}"; do
     records="records-wrong$percent.jsonl"
     share="$(printf '%d.%02d' $((10#$percent / 100)) $((10#$percent % 100)))"
     python scripts/data/build_mini.py --records "$records" --wrong_share "$share"

@@ -29,6 +29,7 @@ change() { # variant -> the line of `mids:` in model.yaml that differs
 
 variants=("$@")
 if ((!$#)); then variants=(as_is mask_taught unmasked no_padding_mask reinitialised bgr); fi
+for name in "${variants[@]}"; do change "$name" >/dev/null; done # before the first is trained
 for name in "${variants[@]}"; do
     edit="$(change "$name")"
     mkdir -p "$out/$name/model"

@@ -11,7 +11,8 @@ import pytest
 from ffaa.runtime import PROJECT_ROOT
 
 SCRIPTS = PROJECT_ROOT / "scripts" / "train"
-STAGES = sorted(path.stem for path in SCRIPTS.glob("*.sh") if path.stem not in ("launch", "ablate_mids"))
+ABLATIONS = sorted(path.stem for path in SCRIPTS.glob("ablate_*.sh"))
+STAGES = sorted({path.stem for path in SCRIPTS.glob("*.sh")} - {"launch", *ABLATIONS})
 
 
 @pytest.fixture
@@ -30,9 +31,7 @@ def run(name: str, launcher: Path, *flags: str, **settings: str) -> subprocess.C
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    "name", [path.stem for path in SCRIPTS.glob("*.sh") if path.stem not in ("launch", "ablate_mids")]
-)
+@pytest.mark.parametrize("name", STAGES)
 def test_each_script_names_a_config_and_a_deepspeed_file_that_are_there(name: str, launcher: Path) -> None:
     done = run(name, launcher)
     assert done.returncode == 0, done.stderr
@@ -75,3 +74,12 @@ def test_settings_that_cannot_be_are_said(settings: dict[str, str], said: str, l
 def test_wrong_gpus_are_said(launcher: Path) -> None:
     done = run("train_mids_v1", launcher, GPUS="first", CONFIG="configs/ffaa/mini/mids.yaml")
     assert done.returncode == 2 and "GPUS lists indices such as 0,1, not first" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "known", "wrong"), [("ablate_mids", "bgr", "rgb"), ("ablate_hypotheses", "0", "101")])
+def test_an_ablation_that_is_not_known_is_refused_before_any_is_trained(
+    name: str, known: str, wrong: str, launcher: Path, tmp_path: Path
+) -> None:
+    done = run(name, launcher, known, wrong, OUT=str(tmp_path / "out"))
+    assert done.returncode == 2 and f"error: {'no variant ' if name == 'ablate_mids' else ''}{wrong}" in done.stderr
+    assert not (tmp_path / "out").exists()
