@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def built(tmp_path: Path) -> Path:
     """A set whose pictures are there already."""
     out = tmp_path / "data"
     (out / "training").mkdir(parents=True)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "id": f"{n:05d}", "image": f"imgs/{n:05d}.jpg", "mask": None, "kind": "real", "label": "real",
             "forgery_type": "None", "person": f"p{n}", "source": "x", "donor": None, "regions": [], "artefacts": {},
