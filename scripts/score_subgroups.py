@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ffaa.config import Switch, parse
 from ffaa.data.images import open_image
-from ffaa.evaluation.attributes import ATTRIBUTES, SUBGROUPS, Attributes, of_one_person, read_metadata
+from ffaa.evaluation.attributes import ATTRIBUTES, SUBGROUPS, Attributes, in_order, of_one_person, read_metadata
 from ffaa.evaluation.finished import answered_lines, benchmark_of
 from ffaa.metrics.detection import groups_of
 from ffaa.metrics.rules import decisions_of
@@ -147,7 +147,8 @@ def main() -> int:
     found = {}
     for attribute in attributes:
         named = [groups.get(line["id"], {}).get(attribute) for line in lines]
-        found[attribute] = subgroup_metrics(labels, verdicts, scores, people, named, seed=options.seed)
+        figures = subgroup_metrics(labels, verdicts, scores, people, named, seed=options.seed)
+        found[attribute] = {group: figures[group] for group in in_order(figures)}
         show(attribute, found[attribute])
     source = "estimated" if options.metadata is None else options.metadata.name
     facts = {

@@ -41,6 +41,12 @@ def _band(value: float, bands: Sequence[tuple[float, str]]) -> str:
     return next(name for bound, name in bands if value < bound)
 
 
+def in_order(groups: Iterable[str]) -> list[str]:
+    """Bands from the lowest to the highest, then other groups by name."""
+    bands = [name for _, name in (*AGE_BANDS, *TONE_BANDS)]
+    return sorted(groups, key=lambda group: (bands.index(group) if group in bands else len(bands), group))
+
+
 def of_one_person(estimates: Iterable[Attributes]) -> Attributes:
     """Medians over one person's pictures: nobody is in two groups."""
     known = list(estimates)

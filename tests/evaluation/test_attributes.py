@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffaa.evaluation.attributes import Attributes, of_one_person, read_metadata
+from ffaa.evaluation.attributes import Attributes, in_order, of_one_person, read_metadata
 from ffaa.types import InputError
 
 
@@ -19,6 +19,13 @@ def test_one_person_is_in_one_group() -> None:
     assert Attributes(45.0, 0.5, 41.0).groups() == {
         "sex": "female", "age": "45 and over", "skin as photographed": "light",
     }  # fmt: skip
+
+
+def test_groups_are_shown_from_young_to_old_and_dark_to_light() -> None:
+    assert in_order(["under 30", "none", "45 and over", "beard", "30 to 44"]) == [
+        "under 30", "30 to 44", "45 and over", "beard", "none",
+    ]  # fmt: skip
+    assert in_order({"light", "medium", "dark or shaded"}) == ["dark or shaded", "medium", "light"]
 
 
 def test_metadata(tmp_path: Path) -> None:

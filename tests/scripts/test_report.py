@@ -158,8 +158,8 @@ def test_groups_of_people_are_on_the_page_while_they_are_of_its_pictures(
     html = make(toy, folder, tables=toy.root / "tables")
     assert "By group of people" in html and "not of how people see themselves" in html
     rows = list(csv.DictReader(io.StringIO((toy.root / "tables" / "free-toy-run-people.csv").read_text())))
-    assert [row["people"] for row in rows] == ["age: 45 and over", "age: under 30"]
-    assert [row["number"] for row in rows] == ["4", "8"]  # without groups.json each picture is a person
+    assert [row["people"] for row in rows] == ["age: under 30", "age: 45 and over"]
+    assert [row["number"] for row in rows] == ["8", "4"]  # without groups.json each picture is a person
     for row, group in zip(rows, figures.values(), strict=True):
         assert row["ACC"].startswith(f"{100 * group['accuracy']:.1f} [")
 
