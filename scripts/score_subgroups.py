@@ -36,7 +36,7 @@ CAUTION = (
 
 @dataclass(frozen=True)
 class Options:
-    results: Path = Path()
+    results: Path | None = None
     """Result folder (results/<benchmark>/<run>)."""
     metadata: Path | None = None
     """JSON file that maps pictures to attributes, {"name.png": {"sex": "female", "age": 34}}, in place of estimates."""
@@ -50,16 +50,18 @@ class Options:
     """Of the bootstrap."""
 
 
-def estimates(options: Options, lines: Sequence[Mapping[str, Any]]) -> dict[str, Attributes]:
+def estimates(folder: Path, lines: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Attributes]:
     """Picture -> estimates, kept ones where they are there.
 
     Raises:
         InputError: a picture cannot be opened, or kept estimates are of other pictures.
     """
-    kept = options.results / ATTRIBUTES
+    kept = folder / ATTRIBUTES
     if kept.is_file() and not options.fresh:
         return _read_kept(kept, lines)
-    path_of = {item.id: item.path for item in benchmark_of(options.results, options.benchmark_root).items}
+    path_of = {item.id: item.path for item in benchmark_of(folder, options.benchmark_root).items}
+    if unknown := next((line["id"] for line in lines if line["id"] not in path_of), None):
+        raise InputError(f"{folder} holds a picture {unknown!r} that its benchmark does not")
     from ffaa.evaluation.attribute_estimator import AttributeEstimator
 
     estimator = AttributeEstimator()
@@ -130,20 +132,23 @@ def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main() -> int:
     options = parse(Options, prog="score_subgroups.py", description=__doc__ or "")
-    lines = answered_lines(options.results)
+    folder = options.results
+    if folder is None:
+        raise InputError("no result given: --results results/<benchmark>/<run>")
+    lines = answered_lines(folder)
     decisions = decisions_of(lines)
     if options.decision not in decisions:
-        raise InputError(f"{options.results} has no decision {options.decision!r}; it has {', '.join(decisions)}")
+        raise InputError(f"{folder} has no decision {options.decision!r}; it has {', '.join(decisions)}")
     people = groups_of(lines) or [line["id"] for line in lines]
     if options.metadata is None:
-        groups = by_person(lines, people, estimates(options, lines))
+        groups = by_person(lines, people, estimates(folder, lines, options))
     else:
         groups = read_metadata(options.metadata, [line["id"] for line in lines])
     labels = [line["label"] for line in lines]
     verdicts, scores = decisions[options.decision]
     attributes = sorted({name for of in groups.values() for name in of})
     if not attributes:
-        raise InputError(f"no attribute is known of any picture of {options.results}")
+        raise InputError(f"no attribute is known of any picture of {folder}")
     found = {}
     for attribute in attributes:
         named = [groups.get(line["id"], {}).get(attribute) for line in lines]
@@ -154,8 +159,8 @@ def main() -> int:
     facts = {
         "n": len(lines), "decision": options.decision, "source": source, "caution": CAUTION, "attributes": found,
     }  # fmt: skip
-    atomic_write_text(options.results / SUBGROUPS, json.dumps(to_plain(facts), indent=2) + "\n")
-    print(f"{CAUTION}\n-> {options.results / SUBGROUPS}")
+    atomic_write_text(folder / SUBGROUPS, json.dumps(to_plain(facts), indent=2) + "\n")
+    print(f"{CAUTION}\n-> {folder / SUBGROUPS}")
     return EXIT_DONE
 
 

@@ -24,12 +24,18 @@ class Attributes:
     """Estimates of one face, or means of several of one person's.
 
     ``age`` in years; ``male``, the probability of that of two classes; ``tone``, the individual typology angle in
-    degrees, from -90 (darkest) to 90 (lightest), None of a grey picture.
+    degrees, from -90 (darkest) to 90 (lightest), None of a grey picture. Raises ValueError for what is no number.
     """
 
     age: float
     male: float
     tone: float | None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # estimates are kept in a file that may be corrected by hand
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number and not (name == "tone" and value is None):
+                raise ValueError(f"{name} must be a number, got {value!r}")
 
     def groups(self) -> dict[str, str]:
         """Attribute -> group."""

@@ -75,8 +75,12 @@ def test_estimates_are_kept_and_made_once(
     shutil.rmtree(result.parents[2] / "benchmark")
     assert scored(result, monkeypatch) == found
     kept = result / "attributes.json"
+    estimates = json.loads(kept.read_text())
     kept.write_text(json.dumps({"p007-real.png": {"age": 1, "male": 0, "tone": None}}))
     with pytest.raises(InputError, match=r"no picture 'p007-fake.png'|no picture 'p009"):
+        scored(result, monkeypatch)
+    kept.write_text(json.dumps({name: {**whole, "age": "old"} for name, whole in estimates.items()}))
+    with pytest.raises(InputError, match="age must be a number, got 'old'"):
         scored(result, monkeypatch)
     kept.write_text("[1]")
     with pytest.raises(InputError, match="--fresh 1"):
@@ -102,4 +106,7 @@ def test_metadata_take_the_place_of_estimates(result: Path, monkeypatch: pytest.
 def test_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--results", str(tmp_path / "none")])
     with pytest.raises(InputError, match="none"):
+        score_subgroups.main()
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(InputError, match="no result given"):
         score_subgroups.main()
