@@ -118,12 +118,12 @@ def subgroups_grid(run: Run, label: str, name: str) -> Grid | None:
         return None
     words = decision_titles(run).get(run.subgroups["decision"], run.subgroups["decision"])
     note = f"Of the decision: {words}. Groups: {run.subgroups['source']}. {run.subgroups['caution']}"
-    columns = ["people", "number", "real / fake", "ACC", "recall real", "recall fake", "AUC", "ACC less others'"]
+    columns = ["people", "number", "real / fake", "ACC", "recall real", "recall fake", "ACC less others'"]
     title = f"By group of people: {run.benchmark}, {label}"
     return Grid(f"{name}-people", title, columns, rows, estimates, note=note, caption="By group of people")
 
 
-_BY_PEOPLE = ("accuracy", "recall_real", "recall_fake", "auc")
+_BY_PEOPLE = ("accuracy", "recall_real", "recall_fake")
 
 
 def comparisons_grid(runs: Sequence[Run]) -> Grid | None:
