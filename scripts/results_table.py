@@ -1,6 +1,6 @@
 """Print results as Markdown tables: every decision rule of a run beside the linear probe on the same pictures.
 
-Accuracy, then AUC, then by how much the calibrated score's AUC is above that of others on the same pictures. All
+Accuracy, then AUC, then by how much one AUC is above another on the same pictures. All
 intervals are by person or video where the benchmark tells (groups.json).
 """
 
@@ -33,8 +33,8 @@ TITLES = {
 }
 COLUMNS = ("majority_class", "probe", "free_answer", "majority_vote", "method", "calibrated")
 RANKED = ("probe", "opening", "method", "calibrated")
-COMPARED = ("probe", "opening", "method")
-"""What the calibrated score's AUC is compared with on the same pictures."""
+COMPARED = (("calibrated", "probe"), ("calibrated", "opening"), ("calibrated", "method"), ("method", "opening"))
+"""Whose AUC is compared with whose on the same pictures."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def cell(metrics: Mapping[str, Any] | None, key: str) -> str:
     return f"{100 * metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def difference(run: Run, other: str) -> str:
-    """The calibrated score's AUC less another's, in points."""
-    if other not in run.scores or "calibrated" not in run.scores:
+def difference(run: Run, first: str, second: str) -> str:
+    """The AUC of one score less another's, in points."""
+    if first not in run.scores or second not in run.scores:
         return "-"
-    fake, (own, others) = np.array(run.labels), (np.array(run.scores[name]) for name in ("calibrated", other))
+    fake, (own, others) = np.array(run.labels), (np.array(run.scores[name]) for name in (first, second))
     found = paired_auc_difference(Pictures(fake, fake, own, run.groups), others)
     if found is None:
         return "-"
@@ -137,8 +137,8 @@ def main() -> int:
     }
     show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
     show(*figures(RANKED, "auc", "AUC"), runs=runs)
-    titles = [f"AUC calibrated - {TITLES[name]}" for name in COMPARED]
-    show(titles, lambda run: [difference(run, name) for name in COMPARED], runs=runs)
+    titles = [f"AUC {TITLES[first]} - {TITLES[second]}" for first, second in COMPARED]
+    show(titles, lambda run: [difference(run, *pair) for pair in COMPARED], runs=runs)
     return EXIT_DONE
 
 

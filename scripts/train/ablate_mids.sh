@@ -40,5 +40,5 @@ for name in "${variants[@]}"; do
     python train.py --config configs/ffaa/mini/mids_warmup.yaml --model "$out/$name/model" --max_steps $warmup_steps \
         --output "$out/$name/warmup" ${options[@]+"${options[@]}"}
     python train.py --config configs/ffaa/mini/mids.yaml --model "$out/$name/model" --max_steps $steps \
-        --init "$out/$name/warmup" --output "$out/$name" ${options[@]+"${options[@]}"}
+        --validation null --init "$out/$name/warmup" --output "$out/$name" ${options[@]+"${options[@]}"}
 done
