@@ -191,7 +191,7 @@ def test_sheets_are_turned_and_a_picture_on_the_next_is_found_again(page: Page) 
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.dataset.position") == "59"
+    assert until(page, lambda: page.evaluate("document.activeElement.dataset.position") == "59")
     assert page.get_by_role("button", name="Earlier").is_disabled()
 
 
