@@ -47,6 +47,8 @@ class Options:
     """Weights instead of those that the model's config names."""
     variants: Path | None = None
     """Folder of trained variants, each a folder with mids/ in it; none by default."""
+    only: str = ""
+    """Beside the first way, only those whose name holds this text."""
     limit: int = -1
     """First pictures only; -1: all."""
     block_size: int = 32
@@ -186,22 +188,28 @@ def ask(options: Options) -> tuple[Asked, Mids]:
 
 
 def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Decided]]:
-    """Every way to decide, the one that the others are compared with first."""
+    """Every way to decide that is wanted, the one that the others are compared with first."""
     analyses = judged(mids, asked, options.block_size)
     yield BASE, first_answers(analyses, 3)
-    yield "MIDS, free answer and the opposite presumption", first_answers(analyses, 2)
-    yield "MIDS, free answer alone", first_answers(analyses, 1)
-    yield "no MIDS: free answer", free_answer(analyses)
-    yield "no MIDS: majority of three", majority(analyses)
-    yield "a selector that is always right", best_possible(analyses, asked.labels)
-    changed: dict[str, Callable[[Asked], Asked]] = {
-        "MIDS without the picture": without_picture,
-        "MIDS without the text": without_text,
+
+    def changed(change: Callable[[Asked], Asked]) -> Decided:
+        return first_answers(judged(mids, change(asked), options.block_size), 3)
+
+    of_same: dict[str, Callable[[], Decided]] = {
+        "MIDS, free answer and the opposite presumption": lambda: first_answers(analyses, 2),
+        "MIDS, free answer alone": lambda: first_answers(analyses, 1),
+        "no MIDS: free answer": lambda: free_answer(analyses),
+        "no MIDS: majority of three": lambda: majority(analyses),
+        "a selector that is always right": lambda: best_possible(analyses, asked.labels),
+        "MIDS without the picture": lambda: changed(without_picture),
+        "MIDS without the text": lambda: changed(without_text),
     }
-    for name, change in changed.items():
-        yield name, first_answers(judged(mids, change(asked), options.block_size), 3)
+    for name, decide in of_same.items():
+        if options.only in name:
+            yield name, decide()
     for name, variant in trained_variants(options):
-        yield f"trained anew: {name}", first_answers(judged(variant, asked, options.block_size), 3)
+        if options.only in (title := f"trained anew: {name}"):
+            yield title, first_answers(judged(variant, asked, options.block_size), 3)
 
 
 def row(asked: Asked, way: Decided, base: Decided) -> dict[str, Any]:

@@ -74,3 +74,20 @@ def test_a_variant_trained_on_bgr_is_shown_both(tmp_path: Path) -> None:
         for name, mids in ablate.trained_variants(ablate.Options(variants=tmp_path, device="cpu"))
     ]
     assert found == [("as_is", "rgb"), ("bgr", "bgr"), ("bgr, shown RGB", "rgb")]
+
+
+def test_ways_are_chosen_by_name(tmp_path: Path) -> None:
+    settings = load_yaml(model_folder("ffaa", "tiny") / "model.yaml", FfaaConfig).mids
+    mids = build_mids(settings)
+    save_mids(mids, tmp_path / "as_is" / "mids")
+    text = "Image description: a nose\nForgery reasoning: seams\nAnalysis result: fake\nForgery type: Face blending"
+    picture = Request(Image.new("RGB", (32, 32)), id="a")
+    asked = ablate.Asked([picture], ["fake"], ["a"], [[GeneratedText(text, True, 0.9)] * 3])
+
+    def names(only: str) -> list[str]:
+        options = ablate.Options(variants=tmp_path, device="cpu", only=only)
+        return [name for name, _ in ablate.ways(asked, mids, options)]
+
+    assert names("trained anew") == [ablate.BASE, "trained anew: as_is"]
+    assert names("no MIDS") == [ablate.BASE, "no MIDS: free answer", "no MIDS: majority of three"]
+    assert len(names("")) == 9
