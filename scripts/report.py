@@ -25,7 +25,7 @@ from ffaa.reporting.html import MAX_PAGE, Page, build_page
 from ffaa.reporting.report_run import Run, told_apart
 from ffaa.reporting.report_sections import Curves
 from ffaa.reporting.thumbnails import below_page
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door, sha256_file
 from ffaa.types import InputError
 
 ROBUSTNESS = "robustness.json"
@@ -118,18 +118,22 @@ def read_run(folder: Path) -> Run:
         summary = json.loads(json.dumps(summarize(lines)))
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     name = str(config.get("benchmark") or folder.parent.name)
-    return Run(folder, name, lines, summary, config, manifest, complete, read_subgroups(folder, n_done))
+    return Run(folder, name, lines, summary, config, manifest, complete, read_subgroups(folder))
 
 
-def read_subgroups(folder: Path, n_done: int) -> dict[str, Any]:
-    """Figures by group of people, empty where there are none or where the run has gone on since."""
-    if not (folder / SUBGROUPS).is_file():
+def read_subgroups(folder: Path) -> dict[str, Any]:
+    """Figures by group of people, empty where there are none; those of other predictions are said and left out."""
+    file = folder / SUBGROUPS
+    if not file.is_file():
         return {}
-    found = read_json(folder / SUBGROUPS)
-    if found.get("n") != n_done or not isinstance(found.get("attributes"), dict):
-        print(f"left out: {folder / SUBGROUPS} is of other pictures; scripts/score_subgroups.py makes it anew")
-        return {}
-    return found
+    try:
+        found = read_json(file)
+    except InputError:
+        found = {}
+    if found.get("predictions") == sha256_file(folder / PREDICTIONS):
+        return found
+    print(f"left out: {file} is damaged or of other predictions; scripts/score_subgroups.py makes it anew")
+    return {}
 
 
 def read_curves(path: Path) -> Curves:

@@ -1,8 +1,9 @@
 """Errors by age, sex and skin tone: the same decisions counted for each group of people, and against all others.
 
-Groups come from ``--metadata`` where a benchmark has any, else from estimates: the median over the pictures of one
-person (groups.json), the unforged ones where there are some. Estimates are kept in ``attributes.json`` in the result
-folder; the figures go to ``subgroups.json`` beside it. Needs the benchmark's pictures, but no model.
+Groups come from ``--metadata`` where a benchmark has any, else from estimates. A forged picture is in the group of the
+face that it shows, which after a swap is another's; an unforged one in that of the median over its person's unforged
+pictures (groups.json). Estimates are kept in ``attributes.json`` in the result folder; the figures go to
+``subgroups.json`` beside it. Needs the benchmark's pictures, but no model; about a tenth of a second a picture.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ffaa.config import Switch, parse
+from ffaa.config import Switch, parse, read_json
 from ffaa.data.images import open_image
 from ffaa.evaluation.attributes import ATTRIBUTES, SUBGROUPS, Attributes, in_order, of_one_person, read_metadata
 from ffaa.evaluation.finished import answered_lines, benchmark_of
+from ffaa.evaluation.result_folder import PREDICTIONS, read_config
 from ffaa.metrics.detection import groups_of
 from ffaa.metrics.rules import decisions_of
 from ffaa.metrics.subgroups import subgroup_metrics
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, check_seed, run_door, sha256_file, to_plain
 from ffaa.types import InputError
 
 SHOWN = {"accuracy": "ACC", "recall_real": "real", "recall_fake": "fake", "auc": "AUC"}
 """Figure -> title of its column."""
 CAUTION = (
-    "Estimated groups are those of a small network and of skin as photographed, not of how people see themselves. "
     "Few people make wide intervals, several comparisons make one apart from 0 by chance, and groups differ in more "
     "than their name (light, make-up, beards)."
+)
+ESTIMATED = (
+    "Estimated groups are those of a small network and of skin as photographed, not of how people see themselves. "
 )
 
 
@@ -51,14 +55,14 @@ class Options:
 
 
 def estimates(folder: Path, lines: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Attributes]:
-    """Picture -> estimates, kept ones where they are there.
+    """Picture -> estimates, kept ones where they are there; without the pictures that show no face.
 
     Raises:
-        InputError: a picture cannot be opened, or kept estimates are of other pictures.
+        InputError: a picture cannot be opened, or kept estimates are not of these pictures.
     """
-    kept = folder / ATTRIBUTES
+    kept, data = folder / ATTRIBUTES, read_config(folder).get("data")
     if kept.is_file() and not options.fresh:
-        return _read_kept(kept, lines)
+        return _read_kept(kept, data)
     path_of = {item.id: item.path for item in benchmark_of(folder, options.benchmark_root).items}
     if unknown := next((line["id"] for line in lines if line["id"] not in path_of), None):
         raise InputError(f"{folder} holds a picture {unknown!r} that its benchmark does not")
@@ -69,39 +73,34 @@ def estimates(folder: Path, lines: Sequence[Mapping[str, Any]], options: Options
         line["id"]: estimator.estimate(open_image(path_of[line["id"]]))
         for line in tqdm(lines, desc="attributes", unit="picture")
     }
-    rounded = {name: {key: _rounded(value) for key, value in asdict(one).items()} for name, one in found.items()}
-    atomic_write_text(kept, json.dumps(rounded, indent=1) + "\n")
-    return found
+    faces = {name: None if one is None else asdict(one) for name, one in found.items()}
+    atomic_write_text(kept, json.dumps({"data": data, "faces": faces}, indent=1) + "\n")
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def _read_kept(file: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Attributes]:
+def _read_kept(file: Path, data: object) -> dict[str, Attributes]:
+    found = read_json(file)
+    if "faces" not in found or found.get("data") != data:
+        raise InputError(f"{file} is not of this result's pictures; --fresh 1 makes it anew")
     try:
-        found = {name: Attributes(**values) for name, values in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {name: Attributes(**values) for name, values in found["faces"].items() if values is not None}
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"cannot read {file} ({error}); --fresh 1 makes it anew") from error
-    if missing := next((line["id"] for line in lines if line["id"] not in found), None):
-        raise InputError(f"{file} has no picture {missing!r}; --fresh 1 makes it anew")
-    return found
 
 
-def by_person(
+def by_face(
     lines: Sequence[Mapping[str, Any]], people: Sequence[str], known: Mapping[str, Attributes]
 ) -> dict[str, dict[str, str]]:
-    """Picture -> attribute -> group, the same for all pictures of a person."""
-    pictures: dict[str, list[Mapping[str, Any]]] = {}
+    """Picture -> attribute -> group: all unforged pictures of a person are in one."""
+    unforged: dict[str, list[Attributes]] = {}
     for line, person in zip(lines, people, strict=True):
-        pictures.setdefault(person, []).append(line)
-    found = {}
-    for own in pictures.values():
-        # A forgery may have changed what is estimated.
-        trusted = [line for line in own if line["label"] == "real"] or own
-        groups = of_one_person(known[line["id"]] for line in trusted).groups()
-        found.update({line["id"]: groups for line in own})
-    return found
+        if line["label"] == "real" and line["id"] in known:
+            unforged.setdefault(person, []).append(known[line["id"]])
+    return {
+        line["id"]: (of_one_person(unforged[person]) if line["label"] == "real" else known[line["id"]]).groups()
+        for line, person in zip(lines, people, strict=True)
+        if line["id"] in known
+    }
 
 
 def percent(value: float | None, interval: Sequence[float] | None, *, form: str = "{:.1f}") -> str:
@@ -114,13 +113,8 @@ def percent(value: float | None, interval: Sequence[float] | None, *, form: str 
 
 def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
     """One attribute's groups as a Markdown table, in %."""
-    columns = [
-        attribute,
-        "people",
-        "real / fake",
-        *SHOWN.values(),
-        *(f"{title} less others'" for title in SHOWN.values()),
-    ]
+    columns = [attribute, "people", "real / fake", *SHOWN.values()]
+    columns += [f"{title} less others'" for title in SHOWN.values()]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for group, of in figures.items():
         cells = [group, str(of["n_people"]), f"{of['n_real']} / {of['n_fake']}"]
@@ -132,6 +126,7 @@ def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main() -> int:
     options = parse(Options, prog="score_subgroups.py", description=__doc__ or "")
+    check_seed(options.seed)
     folder = options.results
     if folder is None:
         raise InputError("no result given: --results results/<benchmark>/<run>")
@@ -141,9 +136,9 @@ def main() -> int:
         raise InputError(f"{folder} has no decision {options.decision!r}; it has {', '.join(decisions)}")
     people = groups_of(lines) or [line["id"] for line in lines]
     if options.metadata is None:
-        groups = by_person(lines, people, estimates(folder, lines, options))
+        groups = by_face(lines, people, estimates(folder, lines, options))
     else:
-        groups = read_metadata(options.metadata, [line["id"] for line in lines])
+        groups = read_metadata(options.metadata, {line["id"] for line in lines})
     labels = [line["label"] for line in lines]
     verdicts, scores = decisions[options.decision]
     attributes = sorted({name for of in groups.values() for name in of})
@@ -154,13 +149,18 @@ def main() -> int:
         named = [groups.get(line["id"], {}).get(attribute) for line in lines]
         figures = subgroup_metrics(labels, verdicts, scores, people, named, seed=options.seed)
         found[attribute] = {group: figures[group] for group in in_order(figures)}
+        if left_out := named.count(None):
+            print(f"{attribute}: not known of {left_out} of {len(lines)} pictures, which are left out")
         show(attribute, found[attribute])
-    source = "estimated" if options.metadata is None else options.metadata.name
     facts = {
-        "n": len(lines), "decision": options.decision, "source": source, "caution": CAUTION, "attributes": found,
-    }  # fmt: skip
+        "predictions": sha256_file(folder / PREDICTIONS),
+        "decision": options.decision,
+        "source": "estimated" if options.metadata is None else options.metadata.name,
+        "caution": CAUTION if options.metadata else ESTIMATED + CAUTION,
+        "attributes": found,
+    }
     atomic_write_text(folder / SUBGROUPS, json.dumps(to_plain(facts), indent=2) + "\n")
-    print(f"{CAUTION}\n-> {folder / SUBGROUPS}")
+    print(f"{facts['caution']}\n-> {folder / SUBGROUPS}")
     return EXIT_DONE
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from ffaa.data.age_sex import AgeSexEstimator
-from ffaa.data.faces import CROP_MARGIN, FaceDetector
+from ffaa.data.faces import FaceDetector
 from ffaa.data.landmarks import Landmarker
 from ffaa.evaluation.attributes import Attributes
 from ffaa.forge.regions import region_mask
-from ffaa.types import Box
 
 GREY_CHROMA = 2.0
 """Chroma (CIELAB) of the cheeks below which a picture is grey and its skin has no tone."""
@@ -29,21 +28,15 @@ class AttributeEstimator:
         self._landmarker = Landmarker()
         self._age_sex = AgeSexEstimator()
 
-    def estimate(self, picture: Image.Image) -> Attributes:
-        """Estimates of the largest face of an upright RGB picture.
-
-        Where the detector finds none, the face is taken to fill the middle of the picture, as it does a crop.
-        """
+    def estimate(self, picture: Image.Image) -> Attributes | None:
+        """Estimates of the largest face of an upright RGB picture; None where no face is found."""
         faces = self._detector.detect(picture)
-        points = self._landmarker.points(np.asarray(picture), faces[0].box if faces else middle_box(*picture.size))
-        age_sex = self._age_sex.estimate([picture], [points])[0]
-        return Attributes(age_sex.age, age_sex.male, skin_tone(np.asarray(picture), points))
-
-
-def middle_box(width: int, height: int) -> Box:
-    """The face box of which a square crop with the usual margin is the whole picture."""
-    half = min(width, height) / (1 + CROP_MARGIN) / 2
-    return Box(width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        if not faces:
+            return None
+        pixels = np.asarray(picture)
+        points = self._landmarker.points(pixels, faces[0].box)
+        found = self._age_sex.estimate([picture], [points])[0]
+        return Attributes(min(max(found.age, 0.0), 150.0), found.male, skin_tone(pixels, points))
 
 
 def skin_tone(pixels: np.ndarray, points: np.ndarray) -> float | None:
@@ -57,14 +50,13 @@ def skin_tone(pixels: np.ndarray, points: np.ndarray) -> float | None:
         points: (68, 2) of the face in it.
 
     Returns:
-        The angle in (-90, 90]; None where the cheeks are grey or outside the picture.
+        The angle in (-90, 90); None where the cheeks are outside the picture, grey, or bluish in a cold light.
     """
     cheeks = region_mask("cheeks", points.astype(np.float32), *pixels.shape[:2]) > 0
     if not cheeks.any():
         return None
     lab = cv2.cvtColor((pixels / 255.0).astype(np.float32), cv2.COLOR_RGB2LAB)[cheeks]
     lightness, red, yellow = np.median(lab, axis=0).tolist()
-    if np.hypot(red, yellow) < GREY_CHROMA:
+    if np.hypot(red, yellow) < GREY_CHROMA or yellow <= 0:
         return None
-    # Bluish skin, of a cold light, has no class of its own: it goes on beyond the light end.
-    return float(np.degrees(np.arctan2(lightness - 50, max(yellow, 0.0))))
+    return float(np.degrees(np.arctan2(lightness - 50, yellow)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Attributes:
     """Estimates of one face, or means of several of one person's.
 
     ``age`` in years; ``male``, the probability of that of two classes; ``tone``, the individual typology angle in
-    degrees, from -90 (darkest) to 90 (lightest), None of a grey picture. Raises ValueError for what is no number.
+    degrees, from -90 (darkest) to 90 (lightest), None of a grey picture. Raises ValueError for what lies outside.
     """
 
     age: float
@@ -32,10 +32,12 @@ class Attributes:
     tone: float | None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():  # estimates are kept in a file that may be corrected by hand
+        # Estimates are kept in a file that may be corrected by hand.
+        for name, least, most in (("age", 0.0, 150.0), ("male", 0.0, 1.0), ("tone", -90.0, 90.0)):
+            value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number and not (name == "tone" and value is None):
-                raise ValueError(f"{name} must be a number, got {value!r}")
+            if not (number and least <= value <= most) and not (name == "tone" and value is None):
+                raise ValueError(f"{name} must be a number from {least:g} to {most:g}, got {value!r}")
 
     def groups(self) -> dict[str, str]:
         """Attribute -> group."""
@@ -64,30 +66,36 @@ def of_one_person(estimates: Iterable[Attributes]) -> Attributes:
     )
 
 
-def read_metadata(file: Path, pictures: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Picture -> attribute -> group of a JSON file; an ``age`` that is a number gets its band.
+def read_metadata(file: Path, pictures: Collection[str]) -> dict[str, dict[str, str]]:
+    """Picture -> attribute -> group of a JSON file, of those in ``pictures``; an ``age`` in years gets its band.
 
     Raises:
-        InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
+        InputError: the file cannot be read, is no such mapping, or names none of ``pictures``.
     """
-    found = read_json(file)
+    found = {
+        picture: _groups(values, f"{file}: {picture!r}")
+        for picture, values in read_json(file).items()
+        if picture in pictures
+    }
     if not found:
-        raise InputError(f'{file}: a mapping {{"name.png": {{"sex": "female", "age": 34}}, ...}} expected')
-    if unknown := sorted(set(found) - set(pictures)):
-        raise InputError(f"{file}: there is no picture {unknown[0]!r} in the result ({len(unknown)} of {len(found)})")
-    return {picture: _groups(values, f"{file}: {picture!r}") for picture, values in found.items()}
+        raise InputError(
+            f'{file} names no picture of the result; {{"name.png": {{"sex": "female", "age": 34}}}} expected'
+        )
+    return found
 
 
 def _groups(values: object, where: str) -> dict[str, str]:
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} must have a mapping of attributes to texts, got {values!r}")
+        raise InputError(f"{where} must have a mapping of attributes to groups, got {values!r}")
     groups = {}
     for name, value in values.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and name == "age" and value >= 0:
-            groups[name] = _band(float(value), AGE_BANDS)
-        elif isinstance(value, str) and value.strip():
-            groups[name] = value.strip()
-        elif value is not None:
-            raise InputError(f"{where}: {name} must be a text (age may be a number of years), got {value!r}")
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str | int | float):
+            raise InputError(f"{where}: {name} must be a text, a number or true or false, got {value!r}")
+        if name == "age" and not isinstance(value, str | bool):
+            if not 0 <= value <= 150:
+                raise InputError(f"{where}: age must be from 0 to 150 years, got {value!r}")
+            value = _band(float(value), AGE_BANDS)
+        groups[name] = ("yes" if value else "no") if isinstance(value, bool) else str(value).strip()
     return groups

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ffaa.metrics.detection import decision_metrics
-from ffaa.metrics.intervals import Pictures, difference_intervals
+from ffaa.metrics.intervals import difference_of_two
 from ffaa.metrics.ranking import Interval
+
+COMPARED = ("accuracy", "recall_real", "recall_fake", "auc")
+"""Figures whose differences are given."""
 
 
 def subgroup_metrics(
@@ -27,49 +28,37 @@ def subgroup_metrics(
         labels: (n,) ``real`` or ``fake``.
         verdicts: (n,) as of `ffaa.metrics.detection.decision_metrics`.
         scores: (n,) P(fake), None where there is none.
-        people: (n,) whose picture each is: intervals are over people, who should be in one group each.
+        people: (n,) whose picture each is: intervals are over people.
         groups: (n,) each picture's group; None leaves it out of all, and out of what groups are compared with.
         seed: of the bootstrap.
 
     Returns:
-        Group -> the figures of a decision, ``n_people``, and ``differences``: figure -> (the group's less that of all
-        other groups together, its 95 % interval); empty where there is no other group.
+        Group -> the figures of a decision, ``n_people``, and ``differences``: figure of `COMPARED` -> (the group's less
+        that of all other groups together, its 95 % interval), without those that are not defined on both sides.
     """
+
+    def figures(chosen: Sequence[int]) -> dict[str, Any]:
+        return decision_metrics(
+            [labels[at] for at in chosen],
+            [verdicts[at] for at in chosen],
+            None if scores is None else [scores[at] for at in chosen],
+            groups=[people[at] for at in chosen],
+            seed=seed,
+        )
+
     found = {}
     for group in sorted({group for group in groups if group is not None}):
         inside = [at for at, name in enumerate(groups) if name == group]
         others = [at for at, name in enumerate(groups) if name not in (group, None)]
-        own = [people[at] for at in inside]
-        found[group] = {
-            **decision_metrics(
-                [labels[at] for at in inside],
-                [verdicts[at] for at in inside],
-                None if scores is None else [scores[at] for at in inside],
-                groups=own,
-                seed=seed,
-            ),
-            "n_people": len(set(own)),
-            "differences": _differences(labels, verdicts, scores, people, inside, others, seed),
-        }
+        own = figures(inside)
+        differences = _differences(own, figures(others)) if others else {}
+        found[group] = {**own, "n_people": len({people[at] for at in inside}), "differences": differences}
     return found
 
 
-def _differences(
-    labels: Sequence[str],
-    verdicts: Sequence[str],
-    scores: Sequence[float | None] | None,
-    people: Sequence[str],
-    inside: Sequence[int],
-    others: Sequence[int],
-    seed: int,
-) -> dict[str, tuple[float, Interval | None]]:
-    if not others:
-        return {}
-    fake = np.array([label == "fake" for label in labels], dtype=bool)
-    right = np.array([label == verdict for label, verdict in zip(labels, verdicts, strict=True)], dtype=bool)
-    ranked = None if scores is None else np.array([0.5 if score is None else score for score in scores])
-    first, second = (
-        Pictures(fake[at], right[at], None if ranked is None else ranked[at], [people[one] for one in at])
-        for at in (list(inside), list(others))
-    )
-    return difference_intervals(first, second, seed=seed)
+def _differences(own: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[float, Interval]]:
+    return {
+        name: difference_of_two(own[name], own[f"{name}_interval"], others[name], others[f"{name}_interval"])
+        for name in COMPARED
+        if own[name] is not None and others[name] is not None
+    }

@@ -110,7 +110,7 @@ def subgroups_grid(run: Run, label: str, name: str) -> Grid | None:
         for group, figures in groups.items():
             shares = [with_interval(figures[key], figures[f"{key}_interval"]) for key in _BY_PEOPLE]
             apart = figures["differences"].get("accuracy")
-            difference = "–" if apart is None or apart[1] is None else _points(*apart)
+            difference = "–" if apart is None else _points(*apart)
             counts = [str(figures["n_people"]), f"{figures['n_real']} / {figures['n_fake']}"]
             rows.append([f"{attribute}: {group}", *counts, *shares, difference])
             estimates.append(estimate(figures["accuracy"], figures["accuracy_interval"]))

@@ -5,6 +5,7 @@ Pictures are made once; the records (questions and answers) are written anew at 
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Options:
     pictures_only: Switch = False
     """Make the pictures, write no records."""
     records: str = "records.jsonl"
-    """File of the records in each set; another name keeps other questions beside the first ones."""
+    """File of the records in each set; another name, records-<any>.jsonl, keeps other questions beside the first."""
     hypothesis_share: float = 0.4
     """Share of records that ask with a hypothesis."""
     wrong_share: float = 0.22
@@ -45,8 +46,9 @@ class Options:
 
 def main() -> int:
     options = parse(Options, prog="build_mini.py", description=__doc__ or "")
-    if Path(options.records).name != options.records or not options.records.endswith(".jsonl"):
-        raise InputError(f"records must be the name of a .jsonl file, got {options.records!r}")
+    # Any other name might be that of the pictures' list or of answers.
+    if not re.fullmatch(r"records[\w.-]*\.jsonl", options.records):
+        raise InputError(f"records must be a file name such as records-2.jsonl, got {options.records!r}")
     # Before the pictures, which take minutes.
     settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
     wording = None if options.pictures_only else load_yaml(options.wording, Wording)

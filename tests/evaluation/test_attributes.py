@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,25 @@ def test_groups_are_shown_from_young_to_old_and_dark_to_light() -> None:
     assert in_order({"light", "medium", "dark or shaded"}) == ["dark or shaded", "medium", "light"]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [(float("nan"), 0.5, None), (-1, 0.5, None), (30, 7, None), (30, 0.5, 900.0), (None, 0.5, None), ("30", 1, 1)],
+)
+def test_estimates_are_numbers_that_can_be(values: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(ValueError, match="must be a number from"):
+        Attributes(*values)
+
+
 def test_metadata(tmp_path: Path) -> None:
     file = tmp_path / "people.json"
-    file.write_text(json.dumps({"a.png": {"sex": "female", "age": 34, "region": None}, "b.png": {"age": "adult"}}))
+    people = {
+        "a.png": {"sex": "female", "age": 34, "region": None, "glasses": True},
+        "b.png": {"age": "adult", "tone": 5},
+    }
+    file.write_text(json.dumps(people | {"failed.png": {"sex": "male"}}))
     assert read_metadata(file, ["a.png", "b.png", "c.png"]) == {
-        "a.png": {"sex": "female", "age": "30 to 44"},
-        "b.png": {"age": "adult"},
+        "a.png": {"sex": "female", "age": "30 to 44", "glasses": "yes"},
+        "b.png": {"age": "adult", "tone": "5"},
     }
 
 
@@ -42,12 +56,13 @@ def test_metadata(tmp_path: Path) -> None:
     [
         ("{", "cannot read"),
         ("[]", "holds no object"),
-        ("{}", "expected"),
-        ('{"z.png": {"sex": "male"}}', "there is no picture 'z.png'"),
+        ("{}", "names no picture"),
+        ('{"z.png": {"sex": "male"}}', "names no picture"),
         ('{"a.png": "male"}', "mapping of attributes"),
-        ('{"a.png": {"sex": 1}}', "sex must be a text"),
-        ('{"a.png": {"age": -3}}', "age must be a text"),
-        ('{"a.png": {"age": true}}', "age must be a text"),
+        ('{"a.png": {"sex": ["male"]}}', "sex must be a text"),
+        ('{"a.png": {"age": -3}}', "age must be from 0 to 150"),
+        ('{"a.png": {"age": NaN}}', "age must be from 0 to 150"),
+        ('{"a.png": {"age": 1e999}}', "age must be from 0 to 150"),
     ],
 )
 def test_wrong_metadata(content: str, reason: str, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffaa.metrics.detection import decision_metrics
-from ffaa.metrics.intervals import Pictures, difference_intervals, group_intervals
+from ffaa.metrics.detection import decision_metrics, wilson_interval
+from ffaa.metrics.intervals import difference_of_two
 from ffaa.metrics.subgroups import subgroup_metrics
 
 
@@ -57,24 +57,40 @@ def test_a_difference_is_seen_and_none_is_not_made_up() -> None:
     assert missed <= 8
 
 
-def test_a_difference_varies_as_two_independent_figures_do() -> None:
-    labels, verdicts, scores, people, groups = drawn(200, 2, (0.9, 0.7))
-    sides = []
-    for name in "ab":
-        at = np.array([group == name for group in groups])
-        right = np.array([label == verdict for label, verdict in zip(labels, verdicts, strict=True)])
-        fake = np.array([label == "fake" for label in labels])
-        sides.append(Pictures(fake[at], right[at], np.array(scores)[at], list(np.array(people)[at])))
-    found = difference_intervals(*sides)
-    widths = []
-    for side in sides:
-        interval = group_intervals(side)["accuracy"]
-        assert interval is not None
-        widths.append(interval[1] - interval[0])
-    _, interval = found["accuracy"]
-    assert interval is not None
-    assert interval[1] - interval[0] == pytest.approx(float(np.hypot(widths[0], widths[1])), rel=0.1)
-    assert set(found) >= {"accuracy", "recall_real", "recall_fake", "auc"}
+def test_one_difference_is_newcombes() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, method 10: 56/70 - 48/80 gives .2000 [.0524, .3339].
+    first, second = wilson_interval(56, 70), wilson_interval(48, 80)
+    assert first is not None and second is not None
+    difference, interval = difference_of_two(56 / 70, first, 48 / 80, second)
+    assert (difference, *interval) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    mirrored, other = difference_of_two(48 / 80, second, 56 / 70, first)
+    assert (mirrored, *other) == pytest.approx((-difference, -interval[1], -interval[0]))
+
+
+def test_a_few_people_of_whom_all_are_right_are_not_known_exactly() -> None:
+    labels = ["real"] * 106
+    verdicts = ["real"] * 96 + ["fake"] * 10
+    people = [str(at) for at in range(106)]
+    found = subgroup_metrics(labels, verdicts, None, people, ["few"] * 6 + ["many"] * 100)
+    difference, (low, high) = found["few"]["differences"]["accuracy"]
+    assert difference == pytest.approx(0.1) and low < -0.2 and high < 0.2
+    assert set(found["few"]["differences"]) == {"accuracy", "recall_real"}
+
+
+@pytest.mark.parametrize(("sizes", "right"), [((10, 100), 0.95), ((8, 40), 0.9), ((21, 87), 0.9)])
+def test_a_small_group_is_seldom_called_different_for_nothing(sizes: tuple[int, int], right: float) -> None:
+    missed = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        people = np.repeat(np.arange(sum(sizes)), 4)
+        labels = np.tile(["real", "fake"], 2 * sum(sizes))
+        wrong = np.where(labels == "real", "fake", "real")
+        verdicts = np.where(rng.random(people.size) < right, labels, wrong)
+        groups = ["ab"[int(person >= sizes[0])] for person in people]
+        found = subgroup_metrics(list(labels), list(verdicts), None, [str(one) for one in people], groups)
+        low, high = found["a"]["differences"]["accuracy"][1]
+        missed += not low <= 0 <= high
+    assert missed <= 14
 
 
 def test_what_is_not_defined_is_left_out() -> None:
@@ -82,8 +98,8 @@ def test_what_is_not_defined_is_left_out() -> None:
     found = subgroup_metrics(labels, labels, None, ["p", "p", "q", "r"], ["a", "a", "b", None])
     assert found["a"]["auc"] is None and found["a"]["n"] == 2
     assert "recall_fake" not in found["a"]["differences"]
-    difference, interval = found["a"]["differences"]["accuracy"]
-    assert difference == 0 and interval is None  # one person on either side
+    difference, (low, high) = found["a"]["differences"]["accuracy"]
+    assert difference == 0 and low < -0.5 and high > 0.5  # one person on either side
     alone = subgroup_metrics(labels, labels, [0.1, 0.2, 0.9, 0.1], list("pqrs"), ["a"] * 4)
     assert alone["a"]["differences"] == {} and alone["a"]["auc"] == 1
     assert subgroup_metrics(labels, labels, None, list("pqrs"), [None] * 4) == {}

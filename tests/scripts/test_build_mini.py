@@ -50,9 +50,9 @@ def test_another_share_of_wrong_presumptions_changes_nothing_else(built: Path, m
     build(built, monkeypatch)
     shipped = (built / "training" / "records.jsonl").read_bytes()
     for percent in (0, 10, 25):
-        build(built, monkeypatch, "--records", f"wrong{percent}.jsonl", "--wrong_share", str(percent / 100))
+        build(built, monkeypatch, "--records", f"records-wrong{percent}.jsonl", "--wrong_share", str(percent / 100))
     assert (built / "training" / "records.jsonl").read_bytes() == shipped
-    none, tenth, quarter = (hypotheses(built, f"wrong{percent}.jsonl") for percent in (0, 10, 25))
+    none, tenth, quarter = (hypotheses(built, f"records-wrong{percent}.jsonl") for percent in (0, 10, 25))
     assert none.count("fake") == 0 < tenth.count("fake") < quarter.count("fake")
     asked = [at for at, hypothesis in enumerate(none) if hypothesis != "none"]
     for others in (tenth, quarter):
@@ -61,7 +61,9 @@ def test_another_share_of_wrong_presumptions_changes_nothing_else(built: Path, m
     assert all(quarter[at] == "fake" for at in range(200) if tenth[at] == "fake")
 
 
-@pytest.mark.parametrize("name", ["a/b.jsonl", "records", "records.json"])
+@pytest.mark.parametrize(
+    "name", ["a/b.jsonl", "records", "records.json", "pictures.jsonl", "answers.jsonl", "records/x.jsonl"]
+)
 def test_records_are_a_file_in_the_set(name: str, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="must be the name of a .jsonl file"):
+    with pytest.raises(InputError, match="must be a file name"):
         build(built, monkeypatch, "--records", name)

@@ -156,16 +156,21 @@ def test_groups_of_people_are_on_the_page_while_they_are_of_its_pictures(
     assert score_subgroups.main() == 0
     figures = json.loads((folder / "subgroups.json").read_text())["attributes"]["age"]
     html = make(toy, folder, tables=toy.root / "tables")
-    assert "By group of people" in html and "not of how people see themselves" in html
+    assert "By group of people" in html and "Few people make wide intervals" in html
+    assert "Estimated groups" not in html
     rows = list(csv.DictReader(io.StringIO((toy.root / "tables" / "free-toy-run-people.csv").read_text())))
     assert [row["people"] for row in rows] == ["age: under 30", "age: 45 and over"]
     assert [row["number"] for row in rows] == ["8", "4"]  # without groups.json each picture is a person
     for row, group in zip(rows, figures.values(), strict=True):
         assert row["ACC"].startswith(f"{100 * group['accuracy']:.1f} [")
 
-    write_lines(folder, toy_lines(6))
+    lines = toy_lines(12)
+    lines[0]["verdict"] = "real" if lines[0]["verdict"] == "fake" else "fake"
+    write_lines(folder, lines)
     assert "By group of people" not in make(toy, folder)
-    assert "score_subgroups.py makes it anew" in capsys.readouterr().out
+    (folder / "subgroups.json").write_text("{")
+    assert "By group of people" not in make(toy, folder)
+    assert capsys.readouterr().out.count("score_subgroups.py makes it anew") == 2
 
 
 def test_figures_are_made_anew_where_they_are_not_those_of_the_predictions(toy: Toy) -> None:
