@@ -48,7 +48,7 @@ class Options:
     variants: Path | None = None
     """Folder of trained variants, each a folder with mids/ in it; none by default."""
     only: str = ""
-    """Beside the first way, only those whose name holds this text."""
+    """Beside the first way, only those whose name holds one of these texts, separated by commas."""
     limit: int = -1
     """First pictures only; -1: all."""
     block_size: int = 32
@@ -192,6 +192,9 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
     analyses = judged(mids, asked, options.block_size)
     yield BASE, first_answers(analyses, 3)
 
+    def wanted(name: str) -> bool:
+        return any(text.strip() in name for text in options.only.split(","))
+
     def changed(change: Callable[[Asked], Asked]) -> Decided:
         return first_answers(judged(mids, change(asked), options.block_size), 3)
 
@@ -205,10 +208,10 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
         "MIDS without the text": lambda: changed(without_text),
     }
     for name, decide in of_same.items():
-        if options.only in name:
+        if wanted(name):
             yield name, decide()
     for name, variant in trained_variants(options):
-        if options.only in (title := f"trained anew: {name}"):
+        if wanted(title := f"trained anew: {name}"):
             yield title, first_answers(judged(variant, asked, options.block_size), 3)
 
 

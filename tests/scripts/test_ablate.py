@@ -90,4 +90,5 @@ def test_ways_are_chosen_by_name(tmp_path: Path) -> None:
 
     assert names("trained anew") == [ablate.BASE, "trained anew: as_is"]
     assert names("no MIDS") == [ablate.BASE, "no MIDS: free answer", "no MIDS: majority of three"]
+    assert names("majority, picture") == [ablate.BASE, "no MIDS: majority of three", "MIDS without the picture"]
     assert len(names("")) == 9
