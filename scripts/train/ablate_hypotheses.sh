@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Trains stage 1 with other shares of wrong presumptions among the questions that presume a verdict, all else equal, in
-# part of the steps; each with the shipped MIDS becomes a checkpoint that eval.py and scripts/score_answers.py compare.
+# Trains stage 1 with other shares of wrong presumptions among the questions that presume a verdict, all else equal;
+# each with the shipped MIDS becomes a checkpoint that eval.py and scripts/score_answers.py compare.
 # Usage: bash scripts/train/ablate_hypotheses.sh [percent...]     (0 10 25 by default; one that is finished is left as it is)
-#   STEPS=200        steps of 8 samples (the shipped model: 720)
+#   STEPS=720        steps of 8 samples, by default as many as the shipped model (an hour each on two cores)
 #   DTYPE=float32    for a CPU that has no bfloat16 of its own (default: as configs/ffaa/mini/ has it)
 #   OUT=runs/hypotheses
 # Needs data/mini and runs/ffaa-mini/projector, the first two steps of the README's section Train.
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PWD/.venv/bin:$PATH"
 
 out="${OUT:-runs/hypotheses}"
-steps="${STEPS:-200}"
+steps="${STEPS:-720}"
 options=(--feature_cache "$out/features") # the pictures are the same in all of them
 if [[ -n "${DTYPE:-}" ]]; then options+=(--dtype "$DTYPE"); fi
 
