@@ -24,6 +24,7 @@ from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
+from ffaa.reporting.grids import signed
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
@@ -230,9 +231,7 @@ def shown(name: str, figures: Mapping[str, Any]) -> str:
         low, high = figures[f"{key}_interval"] or (float("nan"), float("nan"))
         cells.append("-" if figures[key] is None else f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
     gain = figures["auc_gain"]
-    text = "-" if gain is None else f"{100 * gain[0]:+.1f}"
-    if gain is not None and gain[1] is not None:
-        text += f" [{100 * gain[1][0]:+.1f}, {100 * gain[1][1]:+.1f}]"
+    text = "-" if gain is None else signed(*gain)
     return f"| {name} | {cells[0]} | {cells[1]} | {text} |"
 
 

@@ -19,6 +19,7 @@ from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import PREDICTIONS
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
+from ffaa.reporting.grids import signed
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
 from ffaa.types import InputError
 
@@ -104,11 +105,7 @@ def difference(run: Run, first: str, second: str) -> str:
         return "-"
     fake, (own, others) = np.array(run.labels), (np.array(run.scores[name]) for name in (first, second))
     found = paired_auc_difference(Pictures(fake, fake, own, run.groups), others)
-    if found is None:
-        return "-"
-    gain, interval = found
-    bounds = "" if interval is None else f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
-    return f"{100 * gain:+.1f}{bounds}"
+    return "-" if found is None else signed(*found)
 
 
 def figures(names: Sequence[str], key: str, title: str) -> tuple[list[str], Callable[[Run], list[str]]]:

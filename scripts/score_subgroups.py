@@ -24,6 +24,7 @@ from ffaa.evaluation.result_folder import PREDICTIONS, read_config
 from ffaa.metrics.detection import groups_of
 from ffaa.metrics.rules import decisions_of
 from ffaa.metrics.subgroups import subgroup_metrics
+from ffaa.reporting.grids import signed
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, check_seed, run_door, sha256_file, to_plain
 from ffaa.types import InputError
 
@@ -96,19 +97,19 @@ def by_face(
     for line, person in zip(lines, people, strict=True):
         if line["label"] == "real" and line["id"] in known:
             unforged.setdefault(person, []).append(known[line["id"]])
+    of_person = {person: of_one_person(own).groups() for person, own in unforged.items()}
     return {
-        line["id"]: (of_one_person(unforged[person]) if line["label"] == "real" else known[line["id"]]).groups()
+        line["id"]: of_person[person] if line["label"] == "real" else known[line["id"]].groups()
         for line, person in zip(lines, people, strict=True)
         if line["id"] in known
     }
 
 
-def percent(value: float | None, interval: Sequence[float] | None, *, form: str = "{:.1f}") -> str:
-    """A share in %, with its interval where there is one."""
-    if value is None:
+def percent(value: float | None, interval: Sequence[float] | None) -> str:
+    """A share in %, with its interval."""
+    if value is None or interval is None:
         return "-"
-    bounds = "" if interval is None else f" [{', '.join(form.format(100 * bound) for bound in interval)}]"
-    return form.format(100 * value) + bounds
+    return f"{100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
@@ -119,7 +120,8 @@ def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
     for group, of in figures.items():
         cells = [group, str(of["n_people"]), f"{of['n_real']} / {of['n_fake']}"]
         cells += [percent(of[name], of[f"{name}_interval"]) for name in SHOWN]
-        cells += [percent(*of["differences"].get(name, (None, None)), form="{:+.1f}") for name in SHOWN]
+        differences = of["differences"]
+        cells += [signed(*differences[name]) if name in differences else "-" for name in SHOWN]
         print("| " + " | ".join(cells) + " |")
     print()
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from ffaa.data.face_api import (
     INPUT_SIDE,
-    MEAN_RGB,
     Arrays,
+    CropNet,
     SameConv,
     SeparableConv,
     convolution,
+    crop_batch,
     linear,
     pad_same,
     read_arrays,
@@ -80,10 +81,8 @@ class _MainBlock(nn.Module):
         return y + x
 
 
-class AgeSexNet(nn.Module):
+class AgeSexNet(CropNet):
     """RGB crops (B, 3, 112, 112) with values 0..255 -> ages (B,) in years and P(male) (B,)."""
-
-    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,11 +97,10 @@ class AgeSexNet(nn.Module):
         self.last = SeparableConv(256, 512)
         self.age = nn.Linear(512, 1)
         self.sex = nn.Linear(512, 2)
-        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the network, shapes as above."""
-        maps = F.relu(self.first((crops - self.mean) / 255))
+        maps = F.relu(self.first(self.normalized(crops)))
         maps = F.relu(self.last(self.blocks(maps)))
         pooled = F.avg_pool2d(maps, 7).flatten(1)
         return self.age(pooled)[:, 0], self.sex(pooled).softmax(dim=-1)[:, 0]
@@ -124,10 +122,9 @@ class AgeSexEstimator:
         """
         if not pictures:
             return []
-        crops = [np.asarray(aligned_crop(*face)) for face in zip(pictures, points, strict=True)]
-        batch = torch.from_numpy(np.stack(crops)).to(self.device, torch.float32)
+        crops = [aligned_crop(*face) for face in zip(pictures, points, strict=True)]
         with torch.inference_mode():
-            ages, males = self.network(batch.permute(0, 3, 1, 2))
+            ages, males = self.network(crop_batch(crops, self.device))
         return [AgeSex(age, male) for age, male in zip(ages.tolist(), males.tolist(), strict=True)]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ffaa.types import InputError
@@ -44,6 +45,26 @@ class SeparableConv(nn.Sequential):
         super().__init__(
             SameConv(channels, channels, 3, stride, groups=channels, bias=False), nn.Conv2d(channels, width, 1)
         )
+
+
+class CropNet(nn.Module):
+    """A network on RGB crops (B, 3, 112, 112) with values 0..255, of which it takes a mean colour."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
+
+    def normalized(self, crops: Tensor) -> Tensor:
+        """The crops as the first layer takes them."""
+        return (crops - self.mean) / 255
+
+
+def crop_batch(crops: Iterable[Image.Image], device: torch.device) -> Tensor:
+    """RGB crops of one size as float32 (B, 3, height, width) with values 0..255."""
+    batch = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops]))
+    return batch.to(device, torch.float32).permute(0, 3, 1, 2)
 
 
 def read_arrays(folder: Path, name: str) -> Arrays:

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from ffaa.data.face_api import (
     INPUT_SIDE,
-    MEAN_RGB,
     Arrays,
+    CropNet,
     SameConv,
     SeparableConv,
     convolution,
+    crop_batch,
     linear,
     read_arrays,
     separable_convolution,
@@ -63,10 +64,8 @@ class _DenseBlock(nn.Module):
         return rectified
 
 
-class LandmarkNet(nn.Module):
+class LandmarkNet(CropNet):
     """RGB crops (B, 3, 112, 112) with values 0..255 -> points (B, 68, 2), x and y as shares of the crop's side."""
-
-    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,11 +74,10 @@ class LandmarkNet(nn.Module):
             *(_DenseBlock(channels[i], width, plain_first=i == 0) for i, width in enumerate(BLOCK_WIDTHS))
         )
         self.head = nn.Linear(BLOCK_WIDTHS[-1], 136)
-        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> Tensor:
         """Apply the network, shapes as above."""
-        maps = self.blocks((crops - self.mean) / 255)
+        maps = self.blocks(self.normalized(crops))
         pooled: Tensor = F.avg_pool2d(maps, 7).flatten(1)
         points: Tensor = self.head(pooled)
         return points.view(-1, 68, 2)
@@ -113,9 +111,8 @@ class Landmarker:
     def _pass(self, pictures: Sequence[Image.Image], boxes: Sequence[Box], margin: float) -> np.ndarray:
         squares = np.array([pixel_square(crop_box(box, margin)) for box in boxes], dtype=np.float32)
         crops = [crop_face(p, box, margin, INPUT_SIDE) for p, box in zip(pictures, boxes, strict=True)]
-        batch = torch.from_numpy(np.stack([np.asarray(c) for c in crops])).to(self.device, torch.float32)
         with torch.inference_mode():
-            shares = self.network(batch.permute(0, 3, 1, 2)).cpu().numpy()
+            shares = self.network(crop_batch(crops, self.device)).cpu().numpy()
         # Pixel centres stand at whole numbers, a crop's left edge half a pixel before its first one.
         points: np.ndarray = shares * squares[:, None, 2:] + squares[:, None, :2] - 0.5
         return points.astype(np.float32)

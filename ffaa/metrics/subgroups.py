@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def subgroup_metrics(
         that of all other groups together, its 95 % interval), without those that are not defined on both sides.
     """
 
-    def figures(chosen: Sequence[int]) -> dict[str, Any]:
+    @functools.cache  # of two groups, each is the other's others
+    def figures(chosen: tuple[int, ...]) -> dict[str, Any]:
         return decision_metrics(
             [labels[at] for at in chosen],
             [verdicts[at] for at in chosen],
@@ -48,8 +50,8 @@ def subgroup_metrics(
 
     found = {}
     for group in sorted({group for group in groups if group is not None}):
-        inside = [at for at, name in enumerate(groups) if name == group]
-        others = [at for at, name in enumerate(groups) if name not in (group, None)]
+        inside = tuple(at for at, name in enumerate(groups) if name == group)
+        others = tuple(at for at, name in enumerate(groups) if name not in (group, None))
         own = figures(inside)
         differences = _differences(own, figures(others)) if others else {}
         found[group] = {**own, "n_people": len({people[at] for at in inside}), "differences": differences}

@@ -104,6 +104,12 @@ def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
 
 
+def signed(difference: float, interval: Sequence[float] | None) -> str:
+    """A difference in points, with its interval where there is one."""
+    bounds = "" if interval is None else f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    return f"{100 * difference:+.1f}{bounds}"
+
+
 def estimate(value: float | None, interval: Sequence[float] | None) -> Estimate | None:
     """What a strip draws; None where the share or its interval is not defined."""
     return None if value is None or interval is None else (value, interval[0], interval[1])

@@ -12,7 +12,7 @@ import yaml
 
 from ffaa.metrics.comparison import delong, mcnemar
 from ffaa.metrics.detection import overall
-from ffaa.reporting.grids import Grid, estimate, percent, slug, with_interval
+from ffaa.reporting.grids import Grid, estimate, percent, signed, slug, with_interval
 from ffaa.reporting.report_run import Run, by_benchmark, letter
 from ffaa.reporting.tables import DECISIONS, GENERALISATION, IN_DOMAIN, METHOD_TITLES
 
@@ -110,7 +110,7 @@ def subgroups_grid(run: Run, label: str, name: str) -> Grid | None:
         for group, figures in groups.items():
             shares = [with_interval(figures[key], figures[f"{key}_interval"]) for key in _BY_PEOPLE]
             apart = figures["differences"].get("accuracy")
-            difference = "–" if apart is None else _points(*apart)
+            difference = "–" if apart is None else signed(*apart)
             counts = [str(figures["n_people"]), f"{figures['n_real']} / {figures['n_fake']}"]
             rows.append([f"{attribute}: {group}", *counts, *shares, difference])
             estimates.append(estimate(figures["accuracy"], figures["accuracy_interval"]))
@@ -161,13 +161,9 @@ def _compared(first: Run, second: Run) -> list[str]:
     if accuracy is not None:
         alone = f"{accuracy.only_first} / {accuracy.only_second}"
         tested = f"{p_value(accuracy.p)} ({p_value(accuracy.mid_p)})"
-        of_accuracy = [_points(accuracy.difference, accuracy.interval), tested, alone]
-    of_ranking = ["–"] * 2 if ranking is None else [_points(ranking.difference, ranking.interval), p_value(ranking.p)]
+        of_accuracy = [signed(accuracy.difference, accuracy.interval), tested, alone]
+    of_ranking = ["–"] * 2 if ranking is None else [signed(ranking.difference, ranking.interval), p_value(ranking.p)]
     return [str(len(pairs)), *of_accuracy, *of_ranking]
-
-
-def _points(difference: float, interval: Sequence[float]) -> str:
-    return f"{100 * difference:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
 def p_value(p: float | None) -> str:
