@@ -93,45 +93,6 @@ def ranking_statistics(labels: ArrayLike, scores: ArrayLike, weights: Counts) ->
     return {name: np.where(both, value, np.nan) for name, value in found.items()}
 
 
-def auc_difference(
-    labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, Interval] | None:
-    """AUC of ``first`` less that of ``second`` on the same pictures, with its 95 % paired bootstrap interval.
-
-    Both are drawn with the same pictures in every resample, each class on its own. For sets of up to some thousand
-    pictures: all pairs of a fake and a real one are held at once.
-
-    Args:
-        labels: (n,) of 0 (real) and 1 (fake).
-        first: (n,) finite scores.
-        second: (n,) finite scores.
-        resamples: how many resamples.
-        seed: of the resampling.
-
-    Returns:
-        The difference and (low, high); None unless both classes occur.
-    """
-    truth = np.asarray(labels, dtype=bool)
-    n_fake, n_real = int(truth.sum()), int((~truth).sum())
-    if not (n_fake and n_real):
-        return None
-    won = [_won(np.asarray(scores, dtype=np.float64), truth) for scores in (first, second)]
-    gain = won[0] - won[1]
-    rng = np.random.default_rng(seed)
-    fakes = rng.multinomial(n_fake, np.full(n_fake, 1 / n_fake), resamples) / n_fake
-    reals = rng.multinomial(n_real, np.full(n_real, 1 / n_real), resamples) / n_real
-    differences = ((fakes @ gain) * reals).sum(axis=1)
-    return float(gain.mean()), _percentiles([differences])
-
-
-def _won(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(fakes, reals): 1 where the fake is above the real one, 0.5 where they tie."""
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
-    fake, real = scores[truth][:, None], scores[~truth][None]
-    return (fake > real) + 0.5 * (fake == real)
-
-
 def _percentiles(values: list[NDArray[np.float64]]) -> Interval:
     low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
     return float(low), float(high)

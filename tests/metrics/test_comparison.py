@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from ffaa.metrics.comparison import delong, mcnemar
-from ffaa.metrics.ranking import auc_difference
+from ffaa.metrics.intervals import Pictures, paired_auc_difference
 
 
 @pytest.mark.parametrize(("b", "c", "both"), [(0, 0, 5), (1, 0, 0), (5, 5, 3), (12, 3, 20), (0, 9, 1), (150, 97, 800)])
@@ -77,7 +77,8 @@ def test_delong_agrees_with_the_paired_bootstrap() -> None:
     labels = rng.integers(0, 2, 400)
     shared = rng.normal(labels, 1)
     first, second = shared + rng.normal(0, 0.5, 400), shared + rng.normal(0, 1.0, 400)
-    found, sampled = delong(labels, first, second), auc_difference(labels, first, second)
+    alone = Pictures(labels == 1, labels == 1, first, [str(at) for at in range(400)])
+    found, sampled = delong(labels, first, second), paired_auc_difference(alone, second)
     assert found is not None and sampled is not None
     assert found.difference == pytest.approx(sampled[0])
     assert found.interval == pytest.approx(sampled[1], abs=0.005)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ffaa.metrics import intervals
 from ffaa.metrics.detection import wilson_interval
 from ffaa.metrics.intervals import Pictures, group_intervals, paired_auc_difference, ranking_intervals
-from ffaa.metrics.ranking import auc_difference, average_precision, bootstrap_intervals, ranking_statistics, roc_auc
+from ffaa.metrics.ranking import average_precision, bootstrap_intervals, ranking_statistics, roc_auc
 
 
 def drawn(n_groups: int, size: int, seed: int, alike: float) -> Pictures:
@@ -155,12 +156,44 @@ def test_the_interval_covers_under_groups() -> None:
     assert hits >= 105
 
 
+def all_pairs(fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """A difference of AUCs from all pairs of a fake and a real one, each class drawn on its own in the bootstrap."""
+    won = [(of[fake][:, None] > of[~fake]) + 0.5 * (of[fake][:, None] == of[~fake]) for of in (first, second)]
+    gain = won[0] - won[1]
+    rng = np.random.default_rng(0)
+    fakes, reals = (rng.multinomial(n, np.full(n, 1 / n), 2000) / n for n in gain.shape)
+    low, high = np.percentile(((fakes @ gain) * reals).sum(axis=1), [2.5, 97.5])
+    return float(gain.mean()), (float(low), float(high))
+
+
+def alone_in_groups(labels: np.ndarray, scores: np.ndarray) -> Pictures:
+    fake = labels.astype(bool)
+    return Pictures(fake, fake, scores, [str(at) for at in range(len(labels))])
+
+
+def test_the_difference_of_two_aucs_is_paired() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 300)
+    scores = rng.random(300) + 0.2 * labels
+    worse = scores + 0.3 * rng.normal(size=300)
+    found = paired_auc_difference(alone_in_groups(labels, scores), worse)
+    assert found is not None and found[1] is not None
+    difference, low, high = found[0], *found[1]
+    assert difference == pytest.approx(roc_auc_score(labels, scores) - roc_auc_score(labels, worse), abs=1e-12)
+    assert low < difference < high
+    # Two scores that rank alike never differ, however few the pictures; their own intervals are wide.
+    assert paired_auc_difference(alone_in_groups(labels, scores), 2 * scores) == (0.0, (0.0, 0.0))
+    back = paired_auc_difference(alone_in_groups(labels, worse), scores)
+    assert back is not None and back[0] == pytest.approx(-difference)
+    assert paired_auc_difference(alone_in_groups(np.array([1, 1]), np.array([0.1, 0.2])), np.array([0.3, 0.1])) is None
+
+
 def test_a_paired_difference_by_group() -> None:
     alone = drawn(200, 1, 3, 0.0)
     assert alone.scores is not None
     other = alone.scores + np.random.default_rng(0).normal(scale=0.2, size=200)
-    by_group, plain = paired_auc_difference(alone, other), auc_difference(alone.fake, alone.scores, other)
-    assert by_group is not None and plain is not None and by_group[1] is not None
+    by_group, plain = paired_auc_difference(alone, other), all_pairs(alone.fake, alone.scores, other)
+    assert by_group is not None and by_group[1] is not None
     own, others = roc_auc(alone.fake, alone.scores), roc_auc(alone.fake, other)
     assert own is not None and others is not None
     assert by_group[0] == pytest.approx(plain[0]) == own - others

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ffaa.metrics.ranking import auc_difference, average_precision, bootstrap_intervals, roc_auc
+from ffaa.metrics.ranking import average_precision, bootstrap_intervals, roc_auc
 
 
 def scored(n: int, distinct: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,19 +91,3 @@ def test_ten_thousand_pictures_take_seconds() -> None:
     low, high = bootstrap_intervals(labels, scores)["auc"] or (0.0, 0.0)
     assert low < (roc_auc(labels, scores) or 0) < high
     assert time.perf_counter() - start < 10
-
-
-def test_the_difference_of_two_aucs_is_paired() -> None:
-    labels, scores = scored(300, 1_000_000, 0)
-    noise = np.random.default_rng(1).normal(size=300)
-    worse = scores + 0.3 * noise
-    found = auc_difference(labels, scores, worse)
-    assert found is not None
-    difference, (low, high) = found
-    assert difference == pytest.approx(roc_auc_score(labels, scores) - roc_auc_score(labels, worse), abs=1e-12)
-    assert low < difference < high
-    # Two scores that rank alike never differ, however few the pictures; their own intervals are wide.
-    assert auc_difference(labels, scores, 2 * scores) == (0.0, (0.0, 0.0))
-    back = auc_difference(labels, worse, scores)
-    assert back is not None and back[0] == pytest.approx(-difference)
-    assert auc_difference([1, 1], [0.1, 0.2], [0.3, 0.1]) is None
