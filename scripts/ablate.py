@@ -24,7 +24,7 @@ from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
-from ffaa.reporting.grids import signed
+from ffaa.reporting.grids import signed, with_interval
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
@@ -226,13 +226,9 @@ def row(asked: Asked, way: Decided, base: Decided) -> dict[str, Any]:
 
 def shown(name: str, figures: Mapping[str, Any]) -> str:
     """A row of a Markdown table, in %."""
-    cells = []
-    for key in ("accuracy", "auc"):
-        low, high = figures[f"{key}_interval"] or (float("nan"), float("nan"))
-        cells.append("-" if figures[key] is None else f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    cells = [with_interval(figures[key], figures[f"{key}_interval"]) for key in ("accuracy", "auc")]
     gain = figures["auc_gain"]
-    text = "-" if gain is None else signed(*gain)
-    return f"| {name} | {cells[0]} | {cells[1]} | {text} |"
+    return f"| {name} | {cells[0]} | {cells[1]} | {'–' if gain is None else signed(*gain)} |"
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import PREDICTIONS
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
-from ffaa.reporting.grids import signed
+from ffaa.reporting.grids import signed, with_interval
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
 from ffaa.types import InputError
 
@@ -91,28 +91,25 @@ def read_run(run: Path, probe: Path) -> Run:
     return Run(found, [label == "fake" for label in labels], groups or [line["id"] for line in lines], scores)
 
 
-def cell(metrics: Mapping[str, Any] | None, key: str) -> str:
-    """A figure in % with its interval."""
-    if metrics is None or metrics.get(key) is None:
-        return "-"
-    low, high = metrics[f"{key}_interval"]
-    return f"{100 * metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def cell(metrics: Mapping[str, Any], key: str) -> str:
+    """A figure in % with its interval; a dash where there is none."""
+    return with_interval(metrics.get(key), metrics.get(f"{key}_interval"))
 
 
 def difference(run: Run, first: str, second: str) -> str:
     """The AUC of one score less another's, in points."""
     if first not in run.scores or second not in run.scores:
-        return "-"
+        return "–"
     fake, (own, others) = np.array(run.labels), (np.array(run.scores[name]) for name in (first, second))
     found = paired_auc_difference(Pictures(fake, fake, own, run.groups), others)
-    return "-" if found is None else signed(*found)
+    return "–" if found is None else signed(*found)
 
 
 def figures(names: Sequence[str], key: str, title: str) -> tuple[list[str], Callable[[Run], list[str]]]:
     """Titles of the columns and what is in them: one figure of several decision rules."""
     return (
         [f"{title} {TITLES[name]}" for name in names],
-        lambda run: [cell(run.decisions.get(name), key) for name in names],
+        lambda run: [cell(run.decisions.get(name) or {}, key) for name in names],
     )
 
 

@@ -24,7 +24,7 @@ from ffaa.evaluation.result_folder import PREDICTIONS, read_config
 from ffaa.metrics.detection import groups_of
 from ffaa.metrics.rules import decisions_of
 from ffaa.metrics.subgroups import subgroup_metrics
-from ffaa.reporting.grids import signed
+from ffaa.reporting.grids import Grid, signed, slug, with_interval
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, check_seed, run_door, sha256_file, to_plain
 from ffaa.types import InputError
 
@@ -105,25 +105,22 @@ def by_face(
     }
 
 
-def percent(value: float | None, interval: Sequence[float] | None) -> str:
-    """A share in %, with its interval."""
-    if value is None or interval is None:
-        return "-"
-    return f"{100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-def show(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """One attribute's groups as a Markdown table, in %."""
-    columns = [attribute, "people", "real / fake", *SHOWN.values()]
-    columns += [f"{title} less others'" for title in SHOWN.values()]
-    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+def table(attribute: str, figures: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """One attribute's groups, a row each, in %."""
+    rows = []
     for group, of in figures.items():
-        cells = [group, str(of["n_people"]), f"{of['n_real']} / {of['n_fake']}"]
-        cells += [percent(of[name], of[f"{name}_interval"]) for name in SHOWN]
         differences = of["differences"]
-        cells += [signed(*differences[name]) if name in differences else "-" for name in SHOWN]
-        print("| " + " | ".join(cells) + " |")
-    print()
+        shares = [with_interval(of[name], of[f"{name}_interval"]) for name in SHOWN]
+        apart = [signed(*differences[name]) if name in differences else "–" for name in SHOWN]
+        rows.append([group, str(of["n_people"]), f"{of['n_real']} / {of['n_fake']}", *shares, *apart])
+    columns = [
+        attribute,
+        "people",
+        "real / fake",
+        *SHOWN.values(),
+        *(f"{title} less others'" for title in SHOWN.values()),
+    ]
+    return Grid(slug(attribute), attribute, columns, rows)
 
 
 def main() -> int:
@@ -153,7 +150,7 @@ def main() -> int:
         found[attribute] = {group: figures[group] for group in in_order(figures)}
         if left_out := named.count(None):
             print(f"{attribute}: not known of {left_out} of {len(lines)} pictures, which are left out")
-        show(attribute, found[attribute])
+        print(table(attribute, found[attribute]).markdown())
     facts = {
         "predictions": sha256_file(folder / PREDICTIONS),
         "decision": options.decision,

@@ -7,6 +7,7 @@ answer are dropped. Written in blocks: started again, it goes on where it stoppe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from ffaa.types import InputError, Record
 @dataclass(frozen=True)
 class Options:
     data: Path = PROJECT_ROOT / "data" / "mini" / "mids"
-    """Folder with records.jsonl; answers.jsonl is written beside it."""
+    """Folder with records.jsonl; the answers are written beside it."""
+    answers: str = "answers.jsonl"
+    """File of the labelled answers; answers-<any>.jsonl keeps those of another model beside the first."""
     method: str = "ffaa"
     """Method whose language model answers."""
     model: str = "mini"
@@ -51,6 +54,9 @@ class Options:
     """Answer everything anew."""
 
     def __post_init__(self) -> None:
+        # Any other name might be that of the records themselves.
+        if not re.fullmatch(r"answers[\w.-]*\.jsonl", self.answers):
+            raise InputError(f"answers must be a file name such as answers-2.jsonl, got {self.answers!r}")
         if self.block_size < 1:
             raise InputError(f"block_size must be at least 1, got {self.block_size}")
         if not 0 <= self.keep_equal <= 1:
@@ -111,8 +117,8 @@ def main() -> int:
     answers = {line["id"]: line["answers"] for line in map(json.loads, triples.splitlines())}
     records = [record for record in records if record.id in answers]
     labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
-    write_records(options.data / "answers.jsonl", labelled)
-    print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / 'answers.jsonl'}")
+    write_records(options.data / options.answers, labelled)
+    print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / options.answers}")
     return EXIT_DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ffaa.runtime import PROJECT_ROOT
 
 SCRIPTS = PROJECT_ROOT / "scripts" / "train"
 ABLATIONS = sorted(path.stem for path in SCRIPTS.glob("ablate_*.sh"))
-STAGES = sorted({path.stem for path in SCRIPTS.glob("*.sh")} - {"launch", *ABLATIONS})
+STAGES = sorted({path.stem for path in SCRIPTS.glob("*.sh")} - {"launch", "mini", *ABLATIONS})
 
 
 @pytest.fixture
@@ -21,6 +22,16 @@ def launcher(tmp_path: Path) -> Path:
     program = tmp_path / "bin" / "deepspeed"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\necho "$@"\necho "accelerator=$DS_ACCELERATOR threads=$OMP_NUM_THREADS"\n')
+    program.chmod(0o755)
+    return program.parent
+
+
+@pytest.fixture
+def parser(tmp_path: Path) -> Path:
+    """An active environment whose `python` parses a program's options as the real one does, prints them, and ends."""
+    program = tmp_path / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/calls"\nexec "{sys.executable}" "$@" --print_config\n')
     program.chmod(0o755)
     return program.parent
 
@@ -83,3 +94,33 @@ def test_an_ablation_that_is_not_known_is_refused_before_any_is_trained(
     done = run(name, launcher, known, wrong, OUT=str(tmp_path / "out"))
     assert done.returncode == 2 and f"error: {'no variant ' if name == 'ablate_mids' else ''}{wrong}" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_all_stages_of_mini_follow_from_one_another(parser: Path) -> None:
+    done = run("mini", parser, VIRTUAL_ENV=str(parser.parent), SEED="3", DTYPE="float32")
+    assert done.returncode == 0, done.stderr
+    programs = [
+        (words[0], words) for line in (parser.parent / "calls").read_text().splitlines() if (words := line.split())
+    ]
+    trained = [words[words.index("--config") + 1] for program, words in programs if program == "train.py"]
+    stages = ["projector", "mllm", "mids_warmup", "mids"]
+    assert trained == [f"configs/ffaa/mini/{name}.yaml" for name in stages]
+    made: set[str] = set()
+    for program, words in programs:
+        given = dict(zip(words[1::2], words[2::2], strict=True))
+        inputs = [given[flag] for flag in ("--init", "--checkpoint", "--mllm", "--mids") if flag in given]
+        assert all(folder in made for folder in inputs), words
+        assert all(folder.startswith("runs/ffaa-mini-seed3/") for folder in inputs)
+        made |= {given[flag] for flag in ("--output", "--out") if flag in given}
+        assert program != "train.py" or (given["--seed"], given["--dtype"]) == ("3", "float32")
+    # Answers of this seed are read by stage 2, and those of the shipped one are left as they are.
+    answers = [words[words.index("--answers") + 1] for _, words in programs if "--answers" in words]
+    assert answers == ["answers-seed3.jsonl"] * 2
+    assert f"data/mini/mids/{answers[0]}" in done.stdout and f"data/mini/validation/{answers[0]}" in done.stdout
+    assert done.stdout.endswith("--checkpoint runs/ffaa-mini-seed3/checkpoint\n")
+
+
+def test_a_seed_is_a_number(parser: Path) -> None:
+    done = run("mini", parser, VIRTUAL_ENV=str(parser.parent), SEED="one")
+    assert done.returncode == 2 and done.stderr == "error: SEED is a whole number from 0 up, not one\n"
+    assert not (parser.parent / "calls").exists()
