@@ -16,7 +16,15 @@ from ffaa.config import parse, read_json
 from ffaa.data.benchmark import ALIASES, load_benchmark
 from ffaa.evaluation.attributes import SUBGROUPS
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import CONFIG, MANIFEST, PREDICTIONS, SUMMARY, count_to_score, read_config
+from ffaa.evaluation.result_folder import (
+    CONFIG,
+    EXPLANATION,
+    MANIFEST,
+    PREDICTIONS,
+    SUMMARY,
+    count_to_score,
+    read_config,
+)
 from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.metrics.detection import summarize
 from ffaa.reporting.gallery import Places
@@ -118,21 +126,27 @@ def read_run(folder: Path) -> Run:
         summary = json.loads(json.dumps(summarize(lines)))
     manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
     name = str(config.get("benchmark") or folder.parent.name)
-    return Run(folder, name, lines, summary, config, manifest, complete, read_subgroups(folder))
+    return Run(
+        folder, name, lines, summary, config, manifest, complete,
+        subgroups=read_figures(folder / SUBGROUPS, "scripts/score_subgroups.py"),
+        explanation=read_figures(folder / EXPLANATION, "scripts/score_answers.py"),
+    )  # fmt: skip
 
 
-def read_subgroups(folder: Path) -> dict[str, Any]:
-    """Figures by group of people, empty where there are none; those of other predictions are said and left out."""
-    file = folder / SUBGROUPS
+def read_figures(file: Path, by: str) -> dict[str, Any]:
+    """What the script ``by`` found of a result; empty where it was not run, and where it was of other predictions.
+
+    The latter is said.
+    """
     if not file.is_file():
         return {}
     try:
         found = read_json(file)
     except InputError:
         found = {}
-    if found.get("predictions") == sha256_file(folder / PREDICTIONS):
+    if found.get("predictions") == sha256_file(file.parent / PREDICTIONS):
         return found
-    print(f"left out: {file} is damaged or of other predictions; scripts/score_subgroups.py makes it anew")
+    print(f"left out: {file} is damaged or of other predictions; {by} makes it anew")
     return {}
 
 

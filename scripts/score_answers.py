@@ -2,7 +2,7 @@
 
 Works on a result folder without a model. For a benchmark that ``build_benchmarks.py`` made, answers are held against
 its facts and against its truthful answers; for any other one against ``--references``, where they are given. Prints
-tables and writes ``explanation.json`` into the result folder.
+tables and writes ``explanation.json`` into the result folder, from where the report shows it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from numpy.random import default_rng
-from rich.table import Table
 
 from ffaa.config import CONFIGS, Switch, load_yaml, parse
 from ffaa.data.benchmark import Benchmark
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.evaluation.finished import answered_lines, benchmark_of
+from ffaa.evaluation.result_folder import EXPLANATION, PREDICTIONS
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.explain import Wording, explain_line
 from ffaa.metrics.detection import share
 from ffaa.metrics.explanation import claim_accuracy, completeness, hypothesis_effect, naming, opening_bias, variety
 from ffaa.metrics.text_overlap import METRICS, Metric, overlap
-from ffaa.reporting.tables import make_console
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door
+from ffaa.reporting.claims import claims_grid, hypotheses_line, references_grid
+from ffaa.reporting.grids import percent, with_counts
+from ffaa.reporting.tables import grid_table, make_console
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, sha256_file
 from ffaa.types import InputError
 
 
@@ -164,58 +166,15 @@ def _by_sign(claimed: Sequence[Mapping[str, str | None]], true: Sequence[Mapping
     return {sign: share(sum(group), len(group)) for sign, group in groups.items()}
 
 
-def table(benchmark: str, figures: Mapping[str, Any]) -> Table:
-    """Free and chosen answers side by side, each figure with what no look at the picture scores."""
-    shown = Table("claim", "free answer", "chosen answer", "without looking", title=benchmark)
-    free, chosen = figures["answers"]["free"], figures["answers"]["chosen"]
-    for slot in FACTS:
-        shown.add_row(
-            slot, _cell(free["facts"][slot]), _cell(chosen["facts"][slot]), _percent(free["facts"][slot]["majority"])
-        )
-    shown.add_row("sign of forgery", _cell(free["signs"]), _cell(chosen["signs"]), _percent(free["signs"]["majority"]))
-    for sign in free["by_sign"]:
-        shown.add_row(f"  {sign}", _cell(free["by_sign"][sign]), _cell(chosen["by_sign"][sign]), "")
-    if free["regions"]["recall"]["n"]:
-        _add_regions(shown, free["regions"], chosen["regions"])
-        shown.add_row(
-            "operation",
-            _cell(free["operations"]),
-            _cell(chosen["operations"]),
-            _percent(free["operations"]["majority"]),
-        )
-    shown.add_row("verdict against reasoning", _cell(free["contradictions"]), _cell(chosen["contradictions"]), "")
-    return shown
-
-
-def _add_regions(shown: Table, free: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-    without = f"{_percent(free['most_frequent'])}, chance {_percent(free['chance'])}"
-    shown.add_row("edited part, precision", _cell(free["precision"]), _cell(chosen["precision"]), "")
-    shown.add_row("edited part, recall", _cell(free["recall"]), _cell(chosen["recall"]), without)
-    for part in free["by_part"]:
-        shown.add_row(f"  {part}", _cell(free["by_part"][part]), _cell(chosen["by_part"][part]), "")
-
-
-def text_table(benchmark: str, figures: Mapping[str, Any]) -> Table:
-    """What answers share with references, beside a constant answer and the answers of other pictures."""
-    free, chosen = figures["text"]["free"], figures["text"]["chosen"]
-    shown = Table(
-        "metric", "free answer", "constant", "shuffled", "chosen answer", title=f"{benchmark}: {free['n']} references"
-    )
-    for name, scores in free["scores"].items():
-        ways = (scores["value"], scores["constant"], scores["shuffled"], chosen["scores"][name]["value"])
-        shown.add_row(name, *("-" if value is None else f"{value:.3f}" for value in ways))
-    return shown
-
-
 def form_notes(figures: Mapping[str, Any]) -> list[str]:
     """How whole the answers are, what hypotheses do to them, and which metrics were left out, a line each."""
     form_of, effect = figures["form"]["free"], figures["hypotheses"]
-    fields = ", ".join(f"{name} {_percent(part['accuracy'])}" for name, part in form_of["fields"].items())
+    fields = ", ".join(f"{name} {percent(part['accuracy'])}" for name, part in form_of["fields"].items())
     lines = [
-        f"free answers with all fields: {_cell(form_of['complete'])} ({fields})",
-        f"unparsed {_cell(form_of['unparsed'])}, cut at the token limit {_cell(form_of['truncated'])}",
-        f"presuming fake turns a free real: {_cell(effect['to_fake'])}; presuming real turns a free fake: "
-        f"{_cell(effect['to_real'])}",
+        f"free answers with all fields: {with_counts(form_of['complete'])} ({fields})",
+        f"unparsed {with_counts(form_of['unparsed'])}, cut at the token limit {with_counts(form_of['truncated'])}",
+        f"presuming fake turns a free real: {with_counts(effect['to_fake'])}; presuming real turns a free fake: "
+        f"{with_counts(effect['to_real'])}",
     ]
     skipped = figures["text"].get("free", {}).get("skipped", {})
     return lines + [f"{name} left out: {reason}" for name, reason in skipped.items()]
@@ -223,27 +182,15 @@ def form_notes(figures: Mapping[str, Any]) -> list[str]:
 
 def notes(figures: Mapping[str, Any]) -> list[str]:
     """What hypotheses do, and how different the answers are, a line each."""
-    effect, free = figures["hypotheses"], figures["answers"]["free"]
-    bias, varied = figures["opening_bias"], free["variety"]
+    free, bias = figures["answers"]["free"], figures["opening_bias"]
+    varied = free["variety"]
     return [
-        f"a wrong hypothesis flips a right free verdict: {_cell(effect['wrong_flips'])}; the truth mends a wrong one: "
-        f"{_cell(effect['right_mends'])}; the three disagree: {_cell(effect['disagree'])}",
-        "P(fake) at the first deciding token less the share of forged: " + ("-" if bias is None else f"{bias:+.3f}"),
+        hypotheses_line(figures),
+        "P(fake) at the first deciding token less the share of forged: " + ("–" if bias is None else f"{bias:+.3f}"),
         f"{varied['n_different']} different free answers of {varied['n']}; distinct-1/2/3 "
-        + " / ".join("-" if varied[f"distinct_{n}"] is None else f"{varied[f'distinct_{n}']:.3f}" for n in (1, 2, 3)),
+        + " / ".join("–" if varied[f"distinct_{n}"] is None else f"{varied[f'distinct_{n}']:.3f}" for n in (1, 2, 3)),
         f"commonest false claims of free answers: {free['false_claims']}",
     ]
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    if figure["accuracy"] is None:
-        return "-"
-    low, high = figure["accuracy_interval"]
-    return f"{100 * figure['accuracy']:.1f} [{100 * low:.1f}-{100 * high:.1f}] ({figure['n_correct']}/{figure['n']})"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording) -> None:
@@ -267,15 +214,15 @@ def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording
             raise InputError(f"{options.references} has no reference for any of the {len(lines)} pictures of {folder}")
         console.print(f"{known} of {len(lines)} pictures have a reference", markup=False)
     figures = {**facts, **form(lines, references, options.similarity)}
-    if facts:
-        console.print(table(benchmark.name, figures))
-    if figures["text"]:
-        console.print(text_table(benchmark.name, figures))
+    console.print(grid_table(claims_grid(figures, benchmark.name, "claims")))
+    if shared := references_grid(figures, benchmark.name, "references"):
+        console.print(grid_table(shared))
     for line in [*(notes(figures) if facts else []), *form_notes(figures)]:
         console.print(line, markup=False)
     for row in judged(folder, pictures, wording, options.show) if facts and options.show > 0 else ():
         print(row)
-    atomic_write_text(folder / "explanation.json", json.dumps(figures, indent=2) + "\n")
+    of = {"predictions": sha256_file(folder / PREDICTIONS)}
+    atomic_write_text(folder / EXPLANATION, json.dumps({**of, **figures}, indent=2) + "\n")
 
 
 def main() -> int:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 PREDICTIONS, TIMINGS, SUMMARY, CONFIG, MANIFEST = (
     "predictions.jsonl", "timings.jsonl", "summary.json", "config.yaml", "manifest.json",
 )  # fmt: skip
+EXPLANATION = "explanation.json"
+"""How true the answers are, as scripts/score_answers.py found them."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Estimate = tuple[float, float, float]
 """A share with its 95 % interval: value, low, high."""
@@ -102,6 +103,14 @@ def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     if value is None or interval is None:
         return percent(value)
     return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+def with_counts(figure: Mapping[str, Any]) -> str:
+    """A ``share`` of `ffaa.metrics.detection` with interval and counts: ``71.7 [59.2, 81.5] (43/60)``."""
+    if figure["accuracy"] is None:
+        return "–"
+    shown = with_interval(figure["accuracy"], figure["accuracy_interval"])
+    return f"{shown} ({figure['n_correct']}/{figure['n']})"
 
 
 def signed(difference: float, interval: Sequence[float] | None) -> str:

@@ -38,6 +38,8 @@ class Run:
     """Whether every picture that the run was begun on has its line."""
     subgroups: Mapping[str, Any] = field(default_factory=dict)
     """Figures by group of people, as scripts/score_subgroups.py writes them; empty where they were not made."""
+    explanation: Mapping[str, Any] = field(default_factory=dict)
+    """How true the answers are, as scripts/score_answers.py writes it; empty where it was not made."""
     base: str = ""
     """The benchmark's own name, where ``benchmark`` says which pictures of that name (`told_apart`)."""
 

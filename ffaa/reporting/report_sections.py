@@ -10,6 +10,7 @@ from ffaa.metrics.calibration import expected_calibration_error, reliability_bin
 from ffaa.metrics.curves import roc_curve
 from ffaa.reporting import charts
 from ffaa.reporting.charts import Series
+from ffaa.reporting.claims import claims_grid, references_grid
 from ffaa.reporting.findings import findings, worst_split
 from ffaa.reporting.grids import Grid, counted, percent, slug, with_interval
 from ffaa.reporting.report_run import Run, by_benchmark, by_system
@@ -177,11 +178,22 @@ def _run_details(content: Content, run: Run, label: str, name: str, place: int) 
         "decisions": content.keep(decisions_grid(run, label, name)),
         "groups": content.keep(groups_grid(run, label, name)),
         "people": content.keep(subgroups_grid(run, label, name)),
+        "explanation": _explanation(content, run, label, name),
         "confusion": _confusion(run),
         "types": None if types is None else _matrix(_named(types["confusion"])),
         "types_share": None if types is None else with_interval(types["accuracy"], types["accuracy_interval"]),
         "reliability": _reliability(run, label, place),
     }
+
+
+def _explanation(content: Content, run: Run, label: str, name: str) -> list[Grid]:
+    """How true the answers are, where that was measured."""
+    if not run.explanation:
+        return []
+    about = f"{run.benchmark}, {label}"
+    claims = claims_grid(run.explanation, f"What the answers claim: {about}", f"{name}-claims")
+    texts = references_grid(run.explanation, f"What the answers share with references: {about}", f"{name}-references")
+    return [kept for grid in (claims, texts) if (kept := content.keep(grid))]
 
 
 def _confusion(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ffaa.metrics.detection import overall
+from ffaa.reporting.grids import Grid
 
 DECISIONS = {
     "free_answer": "free answer",
@@ -134,11 +135,25 @@ def _more_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _table(title: str, first: str) -> Table:
-    # On a narrow terminal the interval goes below its figure; nothing is cut.
-    table = Table(
+def grid_table(grid: Grid) -> Table:
+    """A grid for a terminal, with its title."""
+    table = _titled(escape(grid.title))
+    for index, column in enumerate(grid.columns):
+        table.add_column(escape(column), justify="left" if index < grid.n_text else "right")
+    for row in grid.rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _titled(title: str) -> Table:
+    return Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
+
+
+def _table(title: str, first: str) -> Table:
+    # On a narrow terminal the interval goes below its figure; nothing is cut.
+    table = _titled(title)
     table.add_column(first, min_width=8)
     for heading in (
         "ACC\n[95 %]",

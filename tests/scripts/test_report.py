@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from ffaa.data.benchmark import write_benchmark
 from ffaa.runtime import PROJECT_ROOT
 from ffaa.types import InputError
-from scripts import report, score_subgroups
+from scripts import report, score_answers, score_subgroups
 from tests.reporting.toy_results import Toy, toy_lines, write_lines
 
 
@@ -171,6 +172,41 @@ def test_groups_of_people_are_on_the_page_while_they_are_of_its_pictures(
     (folder / "subgroups.json").write_text("{")
     assert "By group of people" not in make(toy, folder)
     assert capsys.readouterr().out.count("score_subgroups.py makes it anew") == 2
+
+
+def test_what_answers_claim_is_on_the_page_while_it_is_of_its_predictions(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.benchmark("free_toy", 12)
+    folder = toy.run("free_toy", 12)
+    write_benchmark(toy.root / "benchmark" / "free_toy", {line["id"]: line["label"] for line in toy_lines(12)})
+    references = toy.root / "references.json"
+    references.write_text(json.dumps({f"{n:05d}.jpg": "a face, signs" for n in range(5)}))
+    arguments = [
+        "--results",
+        str(folder),
+        "--benchmark_root",
+        str(toy.root / "benchmark"),
+        "--references",
+        str(references),
+    ]
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    assert score_answers.main() == 0
+    figures = json.loads((folder / "explanation.json").read_text())
+    html = make(toy, folder, tables=toy.root / "tables")
+    assert "What the answers claim" in html and "What the answers share with references" in html
+    rows = list(csv.DictReader(io.StringIO((toy.root / "tables" / "free-toy-run-claims.csv").read_text())))
+    complete = figures["form"]["chosen"]["complete"]
+    # Nothing is known of these pictures: only how whole their answers are.
+    assert [row["claim"] for row in rows] == ["all fields filled"]
+    assert rows[0]["chosen answer"].endswith(f"({complete['n_correct']}/12)")
+    shared = list(csv.DictReader(io.StringIO((toy.root / "tables" / "free-toy-run-references.csv").read_text())))
+    value = figures["text"]["free"]["scores"]["rouge_l"]["value"]
+    assert {row["metric"]: row["free answer"] for row in shared}["rouge_l"] == f"{value:.3f}"
+
+    write_lines(folder, toy_lines(12, seed=1))
+    assert "What the answers claim" not in make(toy, folder)
+    assert "score_answers.py makes it anew" in capsys.readouterr().out
 
 
 def test_figures_are_made_anew_where_they_are_not_those_of_the_predictions(toy: Toy) -> None:

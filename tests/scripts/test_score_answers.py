@@ -20,7 +20,7 @@ from ffaa.forge.explain import Wording, explain
 from ffaa.forge.facts import Facts
 from ffaa.forge.forgery import Kind
 from ffaa.types import Analysis, Hypothesis, InputError, Request
-from scripts import score_answers
+from scripts import report, score_answers
 
 WORDING = load_yaml(CONFIGS / "forge" / "wording.yaml", Wording)
 FACTS = Facts(90.0, 500.0, 200.0, 80.0, -0.5, 0.3, 0.8, 20.0)
@@ -92,7 +92,10 @@ def test_the_truth_scores_everything(
     assert free["regions"]["recall"] == {**free["regions"]["recall"], "n": 2, "n_correct": 2}
     assert free["false_claims"] == {} and free["variety"]["n_different"] == 4
     assert figures["hypotheses"]["disagree"]["n_correct"] == 0
-    assert "edited part, recall" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "edited part, recall" in out and "edited part: eyes" in out
+    page = report.read_run(tmp_path / "true").explanation
+    assert page["answers"] == figures["answers"], "the report does not find what was measured"
 
 
 def test_the_truth_about_another_picture_does_not(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +143,7 @@ def test_form_and_text_beside_a_constant_and_a_shuffled_answer(
     assert [figures["hypotheses"][way]["n"] for way in ("to_fake", "to_real")] == [1, 3]
     assert figures["hypotheses"]["to_fake"]["n_correct"] == figures["hypotheses"]["to_real"]["n_correct"] == 0
     out = capsys.readouterr().out
-    assert "shuffled" in out and "free answers with all fields: 100.0" in out
+    assert "shuffled" in out and "free answers with all fields: 100 [" in out
 
 
 def test_any_benchmark_with_references_of_its_own(
