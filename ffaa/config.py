@@ -111,14 +111,32 @@ def load_yaml(path: str | Path, cls: type[T]) -> T:
         raise InputError(f"{path}: {_explain(error, parser)}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises InputError when it cannot be read as one."""
+def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
+    """The object in a file; ``unique``: no name may stand twice in it, of which JSON's readers take the last unsaid.
+
+    Raises:
+        InputError: no such file, it cannot be read, is not JSON, holds no object, or a name twice against ``unique``.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        once = (lambda pairs: _once(pairs, path)) if unique else None
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(found, dict):
-        raise InputError(f"cannot read {path}: it holds no object")
+        raise InputError(f"{path}: an object with names expected, got a {type(found).__name__}")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"{path}: {key!r} stands there twice")
+        found[key] = value
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffaa.config import dump_yaml, load_yaml, model_folder, parse
+from ffaa.config import dump_yaml, load_yaml, model_folder, parse, read_json
 from ffaa.data.faces import CROP_MARGIN
 from ffaa.forge.forgery import FORGERY_TYPES
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, git_revision, run_door, sha256_folder
@@ -66,8 +66,8 @@ def stage_facts(run: Path, part: str, stages: Path) -> dict[str, Any]:
     if (run / CHECKPOINT_FILE).is_file():  # the part of another checkpoint: what that one knows
         known, config = read_checkpoint(run).get("stages", {}).get(part, {}), run / STAGES / f"{part}.yaml"
     else:
-        manifest = _read_json(run / "manifest.json")
-        known = {"data": _read_json(run / DATA_FILE) or None, "git_revision": manifest.get("git_revision")}
+        manifest = _known(run / "manifest.json")
+        known = {"data": _known(run / DATA_FILE) or None, "git_revision": manifest.get("git_revision")}
         config = run / "train.yaml"
     if config.is_file():
         stages.mkdir(exist_ok=True)
@@ -82,13 +82,9 @@ def stage_facts(run: Path, part: str, stages: Path) -> dict[str, Any]:
     return {"data": known.get("data"), "git_revision": known.get("git_revision")}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds, empty where there is no such file."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    return found
+def _known(file: Path) -> dict[str, Any]:
+    """What a run says in this file of its; nothing where it has no such file."""
+    return read_json(file) if file.is_file() else {}
 
 
 def save_processor(mllm: Mllm, folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from numpy.random import default_rng
 
-from ffaa.config import CONFIGS, Switch, load_yaml, parse
+from ffaa.config import CONFIGS, Switch, load_yaml, parse, read_json
 from ffaa.data.benchmark import Benchmark
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.evaluation.finished import answered_lines, benchmark_of
@@ -56,15 +56,7 @@ def read_references(file: Path, pictures: Collection[str]) -> dict[str, list[str
     Raises:
         InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
     """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON file: {error}") from error
-    texts = {key: [of] if isinstance(of, str) else of for key, of in found.items()} if isinstance(found, dict) else {}
+    texts = {key: [of] if isinstance(of, str) else of for key, of in read_json(file, unique=True).items()}
     sound = all(isinstance(of, list) and of and all(isinstance(text, str) for text in of) for of in texts.values())
     if not texts or not sound:
         raise InputError(f"{file}: pictures with a reference text, or a list of them, expected")

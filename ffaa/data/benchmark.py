@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from ffaa.config import read_json
 from ffaa.data.images import inside
 from ffaa.runtime import PROJECT_ROOT, atomic_write_text, closest
 from ffaa.types import InputError
@@ -69,7 +70,7 @@ def load_benchmark(name: str, root: Path = PROJECT_ROOT / "benchmark") -> Benchm
     file = _json_file(folder)
     if file is None:
         raise InputError(f"the benchmark {folder} has no {folder.name}.json")
-    labels = _read_labels(file)
+    labels = _of_pictures(file)
     images = folder / "imgs"
     if not images.is_dir():
         raise InputError(f"the benchmark {folder} has no folder imgs/")
@@ -87,7 +88,7 @@ def read_groups(file: Path, pictures: Collection[str]) -> dict[str, str]:
 
     Raises `InputError` where it is no such mapping, or names a picture that is not one of ``pictures``.
     """
-    groups = _read_labels(file)
+    groups = _of_pictures(file)
     for key, group in groups.items():
         if not isinstance(group, str) or not group.strip() or "\0" in group:
             raise InputError(f"{file}: {key!r}: the group must be a text, got {group!r}")
@@ -157,29 +158,12 @@ def _json_file(folder: Path) -> Path | None:
     return next((file for name in names if (file := folder / f"{name}.json").is_file()), None)
 
 
-def _read_labels(file: Path) -> dict[str, Any]:
-    try:
-        labels = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, file))
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not a JSON file: {error}") from error
-    if not isinstance(labels, dict):
-        raise InputError(f"{file}: picture names with their labels expected, got a {type(labels).__name__}")
-    if not labels:
+def _of_pictures(file: Path) -> dict[str, Any]:
+    """Picture -> what is said of it, each once and at least one."""
+    found = read_json(file, unique=True)
+    if not found:
         raise InputError(f"{file} names no pictures")
-    return labels
-
-
-def _unique(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise InputError(f"{file}: {key!r} stands there twice")
-        result[key] = value
-    return result
+    return found
 
 
 def _refuse_other_spellings(items: Sequence[Item], file: Path) -> None:

@@ -74,7 +74,7 @@ def read_metadata(file: Path, pictures: Collection[str]) -> dict[str, dict[str, 
     """
     found = {
         picture: _groups(values, f"{file}: {picture!r}")
-        for picture, values in read_json(file).items()
+        for picture, values in read_json(file, unique=True).items()
         if picture in pictures
     }
     if not found:

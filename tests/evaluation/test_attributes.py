@@ -54,8 +54,8 @@ def test_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "cannot read"),
-        ("[]", "holds no object"),
+        ("{", "not a JSON file"),
+        ("[]", "got a list"),
         ("{}", "names no picture"),
         ('{"z.png": {"sex": "male"}}', "names no picture"),
         ('{"a.png": "male"}', "mapping of attributes"),
@@ -70,5 +70,5 @@ def test_wrong_metadata(content: str, reason: str, tmp_path: Path) -> None:
     file.write_text(content)
     with pytest.raises(InputError, match=reason):
         read_metadata(file, ["a.png"])
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_metadata(tmp_path / "none.json", ["a.png"])

@@ -85,7 +85,7 @@ def test_estimates_are_kept_and_made_once(
     for content, reason in (
         ({**whole, "faces": old}, "age must be a number from 0 to 150, got 'old'"),
         ({**whole, "data": "other"}, "not of this result's pictures; --fresh 1"),
-        ([1], "holds no object"),
+        ([1], "got a list"),
     ):
         kept.write_text(json.dumps(content))
         with pytest.raises(InputError, match=reason):
