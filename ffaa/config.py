@@ -161,9 +161,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def yaml_text(obj: object) -> str:
+    """A dataclass (or mapping) as YAML that ``load_yaml`` reads back, keys in the order of the fields."""
+    text: str = yaml.safe_dump(to_plain(obj), sort_keys=False, allow_unicode=True)
+    return text
+
+
 def dump_yaml(obj: object, path: str | Path) -> None:
-    """Write a dataclass (or mapping) as a YAML file that ``load_yaml`` reads back, keys in the order of the fields."""
-    atomic_write_text(path, yaml.safe_dump(to_plain(obj), sort_keys=False, allow_unicode=True))
+    """Write `yaml_text` into a file."""
+    atomic_write_text(path, yaml_text(obj))
 
 
 def model_folder(method: str, model: str) -> Path:

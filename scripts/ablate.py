@@ -24,7 +24,8 @@ from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
-from ffaa.reporting.grids import signed, with_interval
+from ffaa.metrics.rules import majority_vote
+from ffaa.reporting.grids import signed, slug, with_interval
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ffaa.methods.ffaa.mids import Mids
 
 BASE = "MIDS, three answers"
+AS_IS = "trained anew: as_is"
+"""What variants that were trained as long are held against, where it is among them."""
 GREY = (122, 116, 104)
 """CLIP's mean colour: a picture that shows nothing."""
 UNSAID = "a face"
@@ -61,7 +64,7 @@ class Options:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16, of the language model."""
     out: Path | None = None
-    """Where the figures go; by default results/ablation/<benchmark>.json."""
+    """Where the figures go; by default results/ablation/<benchmark>.json, with `only` in the name where it is given."""
 
     def __post_init__(self) -> None:
         if self.block_size < 1 or self.limit == 0 or self.limit < -1:
@@ -97,11 +100,9 @@ def first_answers(analyses: Sequence[Analysis], count: int) -> Decided:
 
 
 def majority(analyses: Sequence[Analysis]) -> Decided:
-    """The verdict of most answers; P(fake) is the share of them that say fake."""
-    said = [[answer.verdict for answer in one.answers if answer.verdict is not Verdict.UNPARSED] for one in analyses]
-    shares = [sum(v is Verdict.FAKE for v in row) / len(row) if row else 0.5 for row in said]
-    verdicts = [Verdict.FAKE if s > 0.5 else Verdict.REAL if s < 0.5 else Verdict.UNPARSED for s in shares]
-    return Decided(verdicts, shares)
+    """As an evaluation's majority vote; what has no answer that can be read counts as 0.5."""
+    verdicts, shares = majority_vote([[answer.verdict for answer in one.answers] for one in analyses])
+    return Decided(verdicts, [0.5 if share is None else share for share in shares or ()])
 
 
 def best_possible(analyses: Sequence[Analysis], labels: Sequence[str]) -> Decided:
@@ -116,9 +117,13 @@ def best_possible(analyses: Sequence[Analysis], labels: Sequence[str]) -> Decide
 
 
 def free_answer(analyses: Sequence[Analysis]) -> Decided:
-    """The language model alone: the free answer, and P(fake) at its first deciding token, or its verdict's."""
+    """The language model alone: the free answer's verdict, and P(fake) at its first deciding token.
+
+    Where no answer has such a token, P(fake) at the verdict; one that lacks it among others that do counts as 0.5.
+    """
     free = [one.answers[0] for one in analyses]
-    scores = [one.opening_score if one.opening_score is not None else one.score for one in free]
+    first = any(one.opening_score is not None for one in free)
+    scores = [one.opening_score if first else one.score for one in free]
     return Decided([one.verdict for one in free], [0.5 if score is None else score for score in scores])
 
 
@@ -194,7 +199,8 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
     yield BASE, first_answers(analyses, 3)
 
     def wanted(name: str) -> bool:
-        return any(text.strip() in name for text in options.only.split(","))
+        texts = [text.strip() for text in options.only.split(",") if text.strip()]
+        return not texts or any(text in name for text in texts)
 
     def changed(change: Callable[[Asked], Asked]) -> Decided:
         return first_answers(judged(mids, change(asked), options.block_size), 3)
@@ -216,19 +222,22 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
             yield title, first_answers(judged(variant, asked, options.block_size), 3)
 
 
-def row(asked: Asked, way: Decided, base: Decided) -> dict[str, Any]:
-    """Figures of one way, and its AUC less the base's; intervals by person or video."""
+def row(asked: Asked, way: Decided, others: Mapping[str, Decided]) -> dict[str, Any]:
+    """Figures of one way, and its AUC less that of each of some others; intervals by person or video."""
     found = decision_metrics(asked.labels, list(way.verdicts), list(way.scores), groups=asked.groups)
     fake = np.array([label == "fake" for label in asked.labels])
     own = Pictures(fake, fake, np.array(way.scores), asked.groups)
-    return {**found, "auc_gain": paired_auc_difference(own, np.array(base.scores))}
+    gains = {title: paired_auc_difference(own, np.array(other.scores)) for title, other in others.items()}
+    return {**found, "auc_gain": gains}
 
 
 def shown(name: str, figures: Mapping[str, Any]) -> str:
     """A row of a Markdown table, in %."""
     cells = [with_interval(figures[key], figures[f"{key}_interval"]) for key in ("accuracy", "auc")]
-    gain = figures["auc_gain"]
-    return f"| {name} | {cells[0]} | {cells[1]} | {'–' if gain is None else signed(*gain)} |"
+    for other in (BASE, AS_IS):
+        gain = figures["auc_gain"].get(other)
+        cells.append("–" if gain is None else signed(*gain))
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def main() -> int:
@@ -236,14 +245,16 @@ def main() -> int:
     asked, mids = ask(options)
     name = Path(options.benchmark).name
     print(f"{name}: {len(asked.labels)} pictures")
-    print("| way to decide | ACC | AUC | AUC less the first row's |\n|---|---|---|---|")
+    print(f"| way to decide | ACC | AUC | AUC less {BASE} | AUC less {AS_IS} |\n|---|---|---|---|---|")
     rows: dict[str, dict[str, Any]] = {}
-    base: Decided | None = None
+    others: dict[str, Decided] = {}
     for title, way in ways(asked, mids, options):
-        base = base or way
-        rows[title] = row(asked, way, base)
+        rows[title] = row(asked, way, others)
         print(shown(title, rows[title]), flush=True)
-    out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}.json"
+        if title in (BASE, AS_IS):
+            others[title] = way
+    part = f"-{slug(options.only)}" if options.only else ""  # beside the whole table, not over it
+    out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}{part}.json"
     atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")
     print(f"-> {out}")
     return EXIT_DONE

@@ -7,6 +7,7 @@ intervals are by person or video where the benchmark tells (groups.json).
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from ffaa.config import parse
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import PREDICTIONS
+from ffaa.evaluation.result_folder import PREDICTIONS, SUMMARY, read_config
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.reporting.grids import signed, with_interval
@@ -43,18 +44,25 @@ class Options:
     benchmarks: str = "free_ma,free_people,free_jpeg"
     """Benchmarks, separated by commas."""
     run: str = "ffaa-mini-N3-*"
-    """Pattern of the run's folder; the newest that matches is shown."""
+    """Pattern of the run's folder; of those that match the newest is shown."""
     results: Path = PROJECT_ROOT / "results"
     """Folder of results; the probe's are in probe/ below it."""
 
 
 def newest_run(options: Options, benchmark: str) -> Path:
-    summaries = sorted(
-        (options.results / benchmark).glob(f"{options.run}/summary.json"), key=lambda p: p.stat().st_mtime
-    )
-    if not summaries:
+    """The last finished run that matches, which is said; one on corrupted pictures only where its name is given whole.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [file.parent for file in (options.results / benchmark).glob(f"{options.run}/{SUMMARY}")]
+    runs = [folder for folder in found if folder.name == options.run or not read_config(folder).get("degrade")]
+    if not runs:
         raise InputError(f"no finished run {options.run} of {benchmark} in {options.results}; eval.py makes one")
-    return summaries[-1].parent
+    newest = max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
+    others = f", the newest of {len(runs)}" if len(runs) > 1 else ""
+    print(f"{benchmark}: {newest}{others}", file=sys.stderr)
+    return newest
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Run:
 
 def read_run(run: Path, probe: Path) -> Run:
     """The run, and the probe on exactly its pictures."""
-    found: dict[str, Mapping[str, Any]] = dict(json.loads((run / "summary.json").read_text())["decisions"])
+    found: dict[str, Mapping[str, Any]] = dict(json.loads((run / SUMMARY).read_text())["decisions"])
     lines = [line for line in read_lines(run / PREDICTIONS) if line["status"] == "ok"]
     labels, groups = [line["label"] for line in lines], groups_of(lines)
     scores: dict[str, list[float]] = {}

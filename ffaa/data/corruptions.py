@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ffaa.data.degradations import RGB, downscale, jpeg
+from ffaa.data.degradations import RGB, downscale, jpeg, to_bytes
 from ffaa.runtime import closest
 from ffaa.types import InputError
 
@@ -46,12 +46,12 @@ def scale_chroma(image: RGB, factor: float) -> RGB:
     """Cb and Cr drawn towards grey: times ``factor`` (0 leaves no colour)."""
     ycc = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2YCrCb)
     ycc[..., 1:] = 0.5 + (ycc[..., 1:] - 0.5) * factor
-    return _to_bytes(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB) * 255)
+    return to_bytes(cv2.cvtColor(ycc, cv2.COLOR_YCrCb2RGB) * 255)
 
 
 def scale_values(image: RGB, factor: float) -> RGB:
     """All values times ``factor``: what DeeperForensics calls contrast also darkens."""
-    return _to_bytes(image.astype(np.float32) * factor)
+    return to_bytes(image.astype(np.float32) * factor)
 
 
 def grey_blocks(image: RGB, count: int, rng: np.random.Generator) -> RGB:
@@ -72,7 +72,7 @@ def chroma_noise(image: RGB, variance: float, rng: np.random.Generator) -> RGB:
     ycc = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2YCrCb)
     spread = math.sqrt(variance) * 255 / np.array([219, 224, 224])
     noisy = (ycc + rng.normal(0.0, 1.0, ycc.shape) * spread).astype(np.float32)
-    return _to_bytes(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB) * 255)
+    return to_bytes(cv2.cvtColor(noisy, cv2.COLOR_YCrCb2RGB) * 255)
 
 
 def blur(image: RGB, kernel: int) -> RGB:
@@ -85,10 +85,6 @@ def pixelate(image: RGB, factor: int) -> RGB:
     height, width = image.shape[:2]
     small = cv2.resize(image, (max(1, width // factor), max(1, height // factor)))
     return cast(RGB, cv2.resize(small, (width, height)))
-
-
-def _to_bytes(values: np.ndarray) -> RGB:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(

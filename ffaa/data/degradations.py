@@ -7,7 +7,7 @@ nothing in place, and depends on its arguments only: random ones take a ``numpy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 RGB = NDArray[np.uint8]
 
 
-def _to_bytes(values: NDArray[np.floating]) -> RGB:
+def to_bytes(values: NDArray[Any]) -> RGB:
+    """Rounded and cut to 0 .. 255."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -32,7 +33,7 @@ def jpeg(image: RGB, quality: int) -> RGB:
 
 def gaussian_noise(image: RGB, std: float, rng: np.random.Generator) -> RGB:
     """Independent normal noise of ``std`` grey levels on every channel of every pixel."""
-    return _to_bytes(image + rng.normal(0.0, std, image.shape))
+    return to_bytes(image + rng.normal(0.0, std, image.shape))
 
 
 def gaussian_blur(image: RGB, sigma: float) -> RGB:
@@ -83,7 +84,7 @@ def fancy_pca(image: RGB, strengths: NDArray[np.floating]) -> RGB:
     variances, axes = np.linalg.eigh(np.cov(colours, rowvar=False))
     axes = axes[:, ::-1] * np.where(axes[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)  # eigenvectors have no sign of their own
     shift = axes @ (np.asarray(strengths, np.float64) * variances[::-1])
-    return _to_bytes(image + 255 * shift)
+    return to_bytes(image + 255 * shift)
 
 
 def augment_for_mids(image: RGB, rng: np.random.Generator) -> RGB:

@@ -40,10 +40,6 @@ FIRST_MARGIN = 0.15
 SECOND_MARGIN = 0.25
 """Margin of the second pass's crop around the points that the first pass found."""
 
-JAW = slice(0, 17)
-BROWS = slice(17, 27)
-NOSE = slice(27, 36)
-EYES = slice(36, 48)
 MOUTH = slice(48, 68)
 
 

@@ -19,7 +19,7 @@ def read_records(path: str | Path, *, files_must_exist: bool = False) -> list[Re
     """Read a file of records; blank lines are skipped, lists become tuples.
 
     ``image``, ``source_image`` and ``masks`` stay as written: relative to the file's folder, which they may not leave
-    (`record_file` gives the full path). With ``files_must_exist`` they are looked for, too.
+    (`ffaa.data.images.inside` gives the full path). With ``files_must_exist`` they are looked for, too.
 
     Raises `InputError` "file:line: reason" for a line that is not a record, and for a file without any.
     """
@@ -73,11 +73,6 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     if not lines:
         raise InputError(f"{file}: no records to write")
     atomic_write_text(file, "".join(lines))
-
-
-def record_file(path: str | Path, relative: str) -> Path:
-    """The full path of a file that a record in ``path`` names. Raises `InputError` where it leaves the folder."""
-    return inside(Path(path).parent, relative)
 
 
 def _plain(record: Record) -> dict[str, Any]:

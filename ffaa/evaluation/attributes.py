@@ -21,7 +21,7 @@ TONE_BANDS = ((28.0, "dark or shaded"), (41.0, "medium"), (float("inf"), "light"
 
 @dataclass(frozen=True)
 class Attributes:
-    """Estimates of one face, or means of several of one person's.
+    """Estimates of one face, or medians of several of one person's.
 
     ``age`` in years; ``male``, the probability of that of two classes; ``tone``, the individual typology angle in
     degrees, from -90 (darkest) to 90 (lightest), None of a grey picture. Raises ValueError for what lies outside.

@@ -11,14 +11,17 @@ from typing import Any
 
 import cv2
 
+from ffaa.config import yaml_text
 from ffaa.data.benchmark import write_benchmark
 from ffaa.forge.forgery import FORGERY_TYPES, Kind
 from ffaa.forge.recipe import Picture, Recipe
-from ffaa.runtime import locked
+from ffaa.runtime import config_hash, locked, to_plain
 from ffaa.types import InputError
 
 PICTURES = "pictures.jsonl"
 """File of a set that holds everything known of each picture, one JSON line each."""
+RECIPE = "recipe.yaml"
+"""File of a set that says how its pictures were made; its first line is a hash of that."""
 
 _MASK_SIDE = 56
 
@@ -39,10 +42,28 @@ class RecipeBook:
     splits: dict[str, Split] = field(default_factory=dict)
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callable[[], object] = lambda: None) -> None:
+def recipe_text(split: Split) -> str:
+    """What a set's ``recipe.yaml`` holds."""
+    return f"# {config_hash(to_plain(split))}\n{yaml_text(split)}"
+
+
+def is_of_recipe(folder: Path, split: Split) -> bool:
+    """Whether a set's ``recipe.yaml`` is there and of this recipe."""
+    file, first_line = folder / RECIPE, recipe_text(split).split("\n", 1)[0]
+    return file.is_file() and file.read_text().split("\n", 1)[0] == first_line
+
+
+def write_pictures(
+    pictures: Iterable[Picture],
+    folder: Path,
+    *,
+    recipe: str | None = None,
+    on_each: Callable[[], object] = lambda: None,
+) -> None:
     """Write ``imgs/``, ``masks/`` (small, grey) and ``pictures.jsonl`` into a new folder, whole or not at all.
 
-    ``on_each`` is called after every picture; what it returns is ignored.
+    With ``recipe``, the text of `recipe_text`, also ``recipe.yaml``. ``on_each`` is called after every picture; what it
+    returns is ignored.
 
     Raises:
         InputError: the folder holds something that was not built here, which is left alone; another process builds it.
@@ -55,6 +76,8 @@ def write_pictures(pictures: Iterable[Picture], folder: Path, *, on_each: Callab
     with locked(folder.parent, f".{folder.name}.lock"):
         shutil.rmtree(partial, ignore_errors=True)
         _write_all(pictures, partial, on_each)
+        if recipe is not None:
+            (partial / RECIPE).write_text(recipe)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 

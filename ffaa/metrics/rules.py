@@ -23,7 +23,7 @@ def decisions_of(lines: Lines, threshold: float | None = None) -> dict[str, Deci
         "method": method_of(lines),
         "free_answer": _free_answer(lines),
         **({"opening": _opening(lines)} if _have_openings(lines) else {}),
-        "majority_vote": _majority_vote(lines),
+        "majority_vote": majority_vote([[answer["verdict"] for answer in line["answers"]] for line in lines]),
         "score_threshold": by_score([line["score"] for line in lines]),
         **({} if threshold is None else {"validated": by_score([line["score"] for line in lines], threshold)}),
         **({"calibrated": _calibrated(lines)} if are_calibrated(lines) else {}),
@@ -62,12 +62,15 @@ def _opening(lines: Lines) -> Decided:
     return by_score(scores)
 
 
-def _majority_vote(lines: Lines) -> Decided:
-    """Most answers' verdict, the first answer's on a tie; scored by the share of parsed answers that say fake."""
+def majority_vote(said_of: Sequence[Sequence[str]]) -> Decided:
+    """Most answers' verdict, the first answer's on a tie; scored by the share of parsed answers that say fake.
+
+    Args:
+        said_of: the verdicts of each picture's answers.
+    """
     verdicts: list[str] = []
     scores: list[float | None] = []
-    for line in lines:
-        said = [answer["verdict"] for answer in line["answers"]]
+    for said in said_of:
         fake, real = said.count("fake"), said.count("real")
         first = said[0] if said else Verdict.UNPARSED
         verdicts.append("fake" if fake > real else "real" if real > fake else first)

@@ -97,7 +97,10 @@ def groups_grid(run: Run, label: str, name: str) -> Grid | None:
             estimates.append(estimate(figures["accuracy"], figures["accuracy_interval"]))
     if not rows:
         return None
-    note = "Difficulty is easy where a picture's answers give one verdict, hard where they differ."
+    note = (
+        "Difficulty is easy where a picture's answers give one verdict, hard where they differ. Intervals are over "
+        "pictures, whoever they show."
+    )
     title = f"Accuracy by group: {run.benchmark}, {label}"
     columns = ["group", "ACC", "right / pictures"]
     return Grid(f"{name}-groups", title, columns, rows, estimates, note=note, caption="Accuracy by group")
@@ -140,7 +143,8 @@ def comparisons_grid(runs: Sequence[Run]) -> Grid | None:
     columns = ["benchmark", "runs", "pictures", "ACC", "p (McNemar)", "right alone", "AUC", "p (DeLong)"]
     note = (
         "Differences in points, [95 % interval]. McNemar's test is exact, with mid-p in brackets. The p are of one "
-        "test each: with several pairs, hold them to a smaller level. Pictures of one person are not independent."
+        "test each: with several pairs, hold them to a smaller level. Pictures count as independent: where several "
+        "show one person or video, intervals are too narrow and p too small."
     )
     return Grid("comparisons", "Runs against one another", columns, rows, note=note, n_text=2)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ffaa.config import CONFIGS, Switch, dump_yaml, load_yaml, parse
+from ffaa.config import CONFIGS, Switch, load_yaml, parse
 from ffaa.data.benchmark import GROUPS_FILE
-from ffaa.forge.dataset import RecipeBook, Split, label_benchmark, write_pictures
+from ffaa.forge.dataset import RECIPE, RecipeBook, Split, is_of_recipe, label_benchmark, recipe_text, write_pictures
 from ffaa.forge.recipe import make_pictures
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, closest, config_hash, run_door, to_plain
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, closest, run_door
 from ffaa.types import InputError
 
 FAMILIES = ("free", "mini")
@@ -34,9 +34,7 @@ class Options:
 
 def build(name: str, split: Split, options: Options) -> None:
     folder = options.out / name
-    recipe_file = folder / "recipe.yaml"
-    stamp = f"# {config_hash(to_plain(split))}\n"
-    if not options.fresh and recipe_file.is_file() and recipe_file.read_text().startswith(stamp):
+    if not options.fresh and is_of_recipe(folder, split):
         if not (folder / GROUPS_FILE).is_file():  # built before benchmarks named their people
             label_benchmark(folder, split)
         print(f"{name}: already built")
@@ -46,9 +44,8 @@ def build(name: str, split: Split, options: Options) -> None:
     with tqdm(total=total, desc=name, unit="picture") as bar:
         write_pictures(make_pictures(split.recipe, workers=options.workers), folder, on_each=bar.update)
     label_benchmark(folder, split)
-    dump_yaml(split, recipe_file)
-    # Written last: a folder with the recipe's stamp is a finished benchmark.
-    recipe_file.write_text(stamp + recipe_file.read_text())
+    # Written last: a folder with its recipe is a finished benchmark.
+    atomic_write_text(folder / RECIPE, recipe_text(split))
     print(f"{name}: {total} pictures in {time.time() - begun:.0f} s -> {folder}")
 
 

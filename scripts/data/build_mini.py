@@ -1,6 +1,7 @@
 """Build what FFAA-mini is trained on: pictures by configs/forge/mini.yaml, then the records of stage 1.
 
-Pictures are made once; the records (questions and answers) are written anew at every call, from the pictures' facts.
+Pictures are made once, and a set of another recipe is refused; the records (questions and answers) are written anew at
+every call, from the pictures' facts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from ffaa.config import CONFIGS, Switch, load_yaml, parse
 from ffaa.data.records import write_records
 from ffaa.forge.conversations import ConversationSettings, write_conversations
-from ffaa.forge.dataset import PICTURES, RecipeBook, read_pictures, write_pictures
+from ffaa.forge.dataset import PICTURES, RecipeBook, is_of_recipe, read_pictures, recipe_text, write_pictures
 from ffaa.forge.explain import Wording
 from ffaa.forge.recipe import make_pictures
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
@@ -52,13 +53,20 @@ def main() -> int:
     # Before the pictures, which take minutes.
     settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
     wording = None if options.pictures_only else load_yaml(options.wording, Wording)
-    for name, split in load_yaml(options.recipes, RecipeBook).splits.items():
+    splits = load_yaml(options.recipes, RecipeBook).splits
+    for name, split in splits.items():
+        folder = options.out / name
+        if (folder / PICTURES).is_file() and not is_of_recipe(folder, split):
+            raise InputError(
+                f"{folder} was made by another recipe than {options.recipes} has now: remove it, or give --out"
+            )
+    for name, split in splits.items():
         folder = options.out / name
         begun = time.time()
         if not (folder / PICTURES).is_file():
             with tqdm(total=sum(split.recipe.counts.values()), desc=name, unit="picture") as bar:
                 pictures = make_pictures(split.recipe, workers=options.workers)
-                write_pictures(pictures, folder, on_each=bar.update)
+                write_pictures(pictures, folder, recipe=recipe_text(split), on_each=bar.update)
         if wording is not None:
             records = write_conversations(read_pictures(folder), wording, settings)
             write_records(folder / options.records, records)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -71,26 +72,33 @@ def asked(options: Options) -> list[Record]:
     return records[: options.limit if options.limit > 0 else None]
 
 
+def read_triples(file: Path) -> dict[str, dict[str, Any]]:
+    """Picture's id -> its last line, of a file that need not be there yet."""
+    lines = map(json.loads, file.read_text().splitlines()) if file.is_file() else ()
+    return {line["id"]: line for line in lines}
+
+
 def answer_all(options: Options, records: Sequence[Record]) -> Path:
     """Generate what is still missing; returns the file with all triples."""
     from ffaa.backbones.adapter import load_mllm
     from ffaa.backbones.generation import GenerationSettings, TransformersEngine
     from ffaa.methods.ffaa.method import FfaaConfig
     from ffaa.methods.ffaa.triples import generate_triples
-    from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_folder
+    from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_file, sha256_folder
 
     blocks = [records[start : start + options.block_size] for start in range(0, len(records), options.block_size)]
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)
     mllm = load_mllm(settings.mllm, options.checkpoint, dtype=pick_dtype(options.dtype, device), device=device)
-    # The file is named by all that its answers depend on, so that those of another model are never mixed in.
+    # The file is named by the model and its settings, each line by its picture: no other's answers are ever mixed in.
     made_by = [sha256_folder(options.checkpoint / "mllm"), settings.mllm, options.temperature, options.max_new_tokens]
     triples = options.data / f"triples-{config_hash([*made_by, options.seed, str(mllm.model.dtype)])}.jsonl"
     if options.fresh:
         triples.unlink(missing_ok=True)
     elif cut := mend(triples):
         print(f"{triples}: cut off a torn last line of {cut} bytes")
-    done = {json.loads(line)["id"] for line in triples.read_text().splitlines()} if triples.is_file() else set()
+    pictures = {record.id: sha256_file(inside(options.data, record.image)) for record in records}
+    done = {id for id, line in read_triples(triples).items() if line.get("picture") == pictures.get(id)}
     greedy = free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
     if options.temperature:
         free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, options.temperature, options.seed))
@@ -101,7 +109,9 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
             images = [open_image(inside(options.data, record.image)) for record in block]
             found = generate_triples(free, greedy, images, block, options.seed)
             for record, answers in zip(block, found, strict=True):
-                out.write(json.dumps({"id": record.id, "answers": answers}) + "\n")
+                if record.id not in done:
+                    line = {"id": record.id, "picture": pictures[record.id], "answers": answers}
+                    out.write(json.dumps(line) + "\n")
             out.flush()
     return triples
 
@@ -113,9 +123,7 @@ def main() -> int:
 
     records = asked(options)
     with locked(options.data, ".answering"):
-        triples = answer_all(options, records).read_text()
-    answers = {line["id"]: line["answers"] for line in map(json.loads, triples.splitlines())}
-    records = [record for record in records if record.id in answers]
+        answers = {id: line["answers"] for id, line in read_triples(answer_all(options, records)).items()}
     labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
     write_records(options.data / options.answers, labelled)
     print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / options.answers}")

@@ -29,8 +29,6 @@ for percent in "${shares[@]}"; do
     python scripts/data/build_mini.py --records "$records" --wrong_share "$share"
     python train.py --config configs/ffaa/mini/mllm.yaml --data "data/mini/training/$records" --max_steps "$steps" \
         --output "$out/wrong$percent/mllm" --sample_steps 0 --validation_steps 0 "${options[@]}"
-    if [[ ! -d "$out/wrong$percent/checkpoint" ]]; then
-        python scripts/assemble_checkpoint.py --mllm "$out/wrong$percent/mllm" --mids playground/mini \
-            --out "$out/wrong$percent/checkpoint"
-    fi
+    python scripts/assemble_checkpoint.py --mllm "$out/wrong$percent/mllm" --mids playground/mini \
+        --out "$out/wrong$percent/checkpoint"
 done

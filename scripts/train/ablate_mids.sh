@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains MIDS in other ways, all of them half as long as the shipped one and from the same answers, for scripts/ablate.py.
+# Trains MIDS in other ways, each with 150 steps of warm-up and 85 of stage 2 (the shipped one had 300 and 255), from the
+# same answers, for scripts/ablate.py.
 # Usage: bash scripts/train/ablate_mids.sh [variant...]     (all by default; one that is finished is left as it is)
 #   DTYPE=float32    for a CPU that has no bfloat16 of its own (default: as configs/ffaa/mini/ has it)
 #   as_is            the shipped way, as long as the others
@@ -8,6 +9,9 @@
 #   no_padding_mask  padding is attended to, as in the reference
 #   reinitialised    the trained vision layers start from random weights, as in the reference
 #   bgr              swapped colour channels, as the reference trained
+# Needs pictures and answers of the model that is to be judged:
+#   python scripts/data/build_mini.py && python scripts/data/borrow_answers.py
+#   python scripts/data/generate_answers.py --data data/mini/mids --checkpoint playground/mini --block_size 32 --temperature 0.7
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PWD/.venv/bin:$PATH"

@@ -3,7 +3,7 @@
 # From the environment, in place of what the caller says:
 #   CONFIG            stage to train, a YAML of configs/
 #   GPUS              indices on this machine, such as 0,1,2,3; or RANKS, so many processes on the CPU
-#   HOSTFILE          of several machines, a line each: "node1 slots=8" (then GPUS is what they use of each)
+#   HOSTFILE          of several machines, a line each: "node1 slots=8"; GPUS is not read then
 #   DEEPSPEED_CONFIG  JSON of configs/deepspeed/
 #   MASTER_PORT       at which ranks meet
 # All arguments go to train.py, where they win over the YAML.

@@ -47,9 +47,7 @@ train mids_warmup
 # Stage 2: MIDS learns which of the model's answers to believe.
 train mids --init "$out/mids_warmup" --data "data/mini/mids/$answers" --validation "data/mini/validation/$answers"
 # Both parts as one folder of safetensors, loaded back to prove it whole.
-if [[ ! -d "$out/checkpoint" ]]; then
-    python scripts/assemble_checkpoint.py --mllm "$out/mllm" --mids "$out/mids" --out "$out/checkpoint"
-fi
+python scripts/assemble_checkpoint.py --mllm "$out/mllm" --mids "$out/mids" --out "$out/checkpoint"
 # What a score is worth: P(fake) and the band in which it decides nothing, on other pictures of validation's people.
 python scripts/calibrate.py --checkpoint "$out/checkpoint"
 echo "next: python eval.py --benchmark free_ma,free_people,free_jpeg --model mini --checkpoint $out/checkpoint"

@@ -11,8 +11,10 @@ from PIL import ImageOps
 
 from ffaa.data.faces import Face, FaceDetector
 from ffaa.data.images import open_image
-from ffaa.data.landmarks import BROWS, EYES, JAW, MOUTH, WEIGHTS, Landmarker, LandmarkNet, points_box
+from ffaa.data.landmarks import MOUTH, WEIGHTS, Landmarker, LandmarkNet, points_box
 from ffaa.types import Box, InputError
+
+JAW, BROWS, EYES = slice(0, 17), slice(17, 27), slice(36, 48)
 
 SAMPLES = Path(__file__).resolve().parents[2] / "playground" / "test_images"
 NAMES = ["openpeople_p007.jpg", "openpeople_p009_selfie.jpg", "orl_s01_1.png", "orl_s08_1.png"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffaa.data.records import read_records, record_file, write_records
+from ffaa.data.records import read_records, write_records
 from ffaa.types import InputError, Record
 
 FULL = Record(
@@ -36,7 +36,6 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read_records(tmp_path / "r.jsonl") == records
     lines = (tmp_path / "r.jsonl").read_text().split("\n")
     assert json.loads(lines[1]) == {"id": "2", "image": "b.png", "label": "real"}
-    assert record_file(tmp_path / "r.jsonl", FULL.image) == tmp_path / "img" / "a.png"
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), number=st.floats(allow_nan=False, allow_infinity=False))

@@ -38,7 +38,7 @@ def test_fewer_answers_are_decided_as_if_no_more_had_been_written() -> None:
 def test_a_vote_of_parsed_answers() -> None:
     cases = [[FAKE, FAKE, REAL], [FAKE, REAL, UNPARSED], [UNPARSED] * 3, [REAL, UNPARSED, UNPARSED]]
     way = ablate.majority([analysis(case) for case in cases])
-    assert way.verdicts == [FAKE, UNPARSED, UNPARSED, REAL]
+    assert way.verdicts == [FAKE, FAKE, UNPARSED, REAL]
     assert way.scores == pytest.approx([2 / 3, 0.5, 0.5, 0.0])
 
 
@@ -49,7 +49,8 @@ def test_the_best_selector_is_right_where_any_answer_is() -> None:
 
 def test_the_free_answer_is_scored_where_it_first_decides() -> None:
     way = ablate.free_answer([analysis([FAKE, REAL], opening=0.8), analysis([REAL, FAKE])])
-    assert way.verdicts == [FAKE, REAL] and way.scores == [0.8, 0.3]
+    assert way.verdicts == [FAKE, REAL] and way.scores == [0.8, 0.5]
+    assert ablate.free_answer([analysis([REAL, FAKE])]).scores == [0.3]
 
 
 def test_what_is_taken_away_is_gone_and_the_rest_is_there() -> None:
@@ -91,4 +92,17 @@ def test_ways_are_chosen_by_name(tmp_path: Path) -> None:
     assert names("trained anew") == [ablate.BASE, "trained anew: as_is"]
     assert names("no MIDS") == [ablate.BASE, "no MIDS: free answer", "no MIDS: majority of three"]
     assert names("majority, picture") == [ablate.BASE, "no MIDS: majority of three", "MIDS without the picture"]
-    assert len(names("")) == 9
+    assert len(names("")) == len(names(",")) == 9 and len(names("majority,")) == 2
+
+
+def test_a_way_is_held_against_those_named(tmp_path: Path) -> None:
+    asked = ablate.Asked(
+        [Request(Image.new("RGB", (8, 8)))] * 12, ["real", "fake"] * 6, [f"{n // 2}" for n in range(12)], []
+    )
+    good = ablate.Decided([REAL, FAKE] * 6, [0.1, 0.9] * 6)
+    poor = ablate.Decided([REAL, FAKE] * 6, [0.9, 0.1] * 6)
+    figures = ablate.row(asked, good, {ablate.BASE: good, ablate.AS_IS: poor})
+    assert figures["auc_gain"][ablate.BASE][0] == 0.0 and figures["auc_gain"][ablate.AS_IS][0] == 1.0
+    cells = ablate.shown("way", figures).split(" | ")
+    assert cells[3].startswith("+0.0") and cells[4].startswith("+100.0")
+    assert ablate.shown("way", ablate.row(asked, good, {})).endswith("| – | – |")

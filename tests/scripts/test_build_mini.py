@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from ffaa.forge.dataset import PICTURES
+from ffaa.config import load_yaml
+from ffaa.forge.dataset import PICTURES, RECIPE, RecipeBook, recipe_text
 from ffaa.types import InputError
 from scripts.data import build_mini
 
 FACTS = {"brightness": 90.0, "sharpness": 500.0, "background": 200.0, "saturation": 80.0, "yaw": -0.5, "mouth": 0.3}
 FACTS |= {"sharpness_ratio": 0.8, "tone_difference": 20.0}
+
+
+RECIPES = "splits: {training: {recipe: {faces: orl_faces, people: free, seed: 1, counts: {real: 200}}}}\n"
 
 
 @pytest.fixture
@@ -31,8 +35,9 @@ def built(tmp_path: Path) -> Path:
         for n in range(200)
     ]  # fmt: skip
     (out / "training" / PICTURES).write_text("\n".join(map(json.dumps, lines)) + "\n")
-    recipe = "splits: {training: {recipe: {faces: orl_faces, people: free, seed: 1, counts: {real: 200}}}}\n"
-    (tmp_path / "recipe.yaml").write_text(recipe)
+    (tmp_path / "recipe.yaml").write_text(RECIPES)
+    split = load_yaml(tmp_path / "recipe.yaml", RecipeBook).splits["training"]
+    (out / "training" / RECIPE).write_text(recipe_text(split))
     return out
 
 
@@ -67,3 +72,13 @@ def test_another_share_of_wrong_presumptions_changes_nothing_else(built: Path, m
 def test_records_are_a_file_in_the_set(name: str, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="must be a file name"):
         build(built, monkeypatch, "--records", name)
+
+
+def test_pictures_of_another_recipe_are_refused(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (built.parent / "recipe.yaml").write_text(RECIPES.replace("seed: 1", "seed: 2"))
+    with pytest.raises(InputError, match="made by another recipe"):
+        build(built, monkeypatch)
+    (built / "training" / RECIPE).unlink()
+    with pytest.raises(InputError, match="made by another recipe"):
+        build(built, monkeypatch)
+    assert not (built / "training" / "records.jsonl").exists()

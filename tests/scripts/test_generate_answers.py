@@ -133,3 +133,15 @@ def test_a_file_that_the_set_names_must_be_there(first: Path, monkeypatch: pytes
     (first.parent / "data" / "imgs" / "3.png").unlink()
     with pytest.raises(InputError, match=r"3\.png"):
         generate(first, monkeypatch)
+
+
+def test_a_picture_that_changed_is_answered_anew(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = Scripted(monkeypatch)
+    assert generate(first, monkeypatch) == 0
+    Image.new("RGB", (32, 32), (220,) * 3).save(first.parent / "data" / "imgs" / "0.png")
+    scripted.asked = 0
+    assert generate(first, monkeypatch) == 0 and scripted.asked == 3, "its block"
+    (triples,) = first.parent.glob("data/triples-*.jsonl")
+    assert len(triples.read_text().splitlines()) == PICTURES + 1
+    labels = [answer["label"] for answer in read_records(first.parent / "data" / "answers.jsonl")[0].answers]
+    assert labels == [1, 0, 1]

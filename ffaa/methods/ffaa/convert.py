@@ -23,7 +23,6 @@ from ffaa.methods.ffaa.mids import CONFIG_FILE, WEIGHTS_FILE, MidsConfig, build_
 from ffaa.runtime import atomic_write_text
 from ffaa.types import InputError
 
-PUBLISHED_FILE = "mids.pth"
 _STREAM = {"1": "streams.0", "2": "streams.1"}
 """``layer1`` is the tower's last hidden state, ``layer2`` the one before."""
 _BLOCK = {"tii": "text_reads_image", "itt": "image_reads_text"}

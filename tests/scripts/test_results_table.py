@@ -1,0 +1,56 @@
+"""Tables for the README: the figures of the summary, the run that is meant, and the probe on its pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ffaa.types import InputError
+from scripts import results_table
+from tests.reporting.toy_results import Toy
+
+
+def printed(toy: Toy, monkeypatch: pytest.MonkeyPatch, run: str = "run*") -> None:
+    arguments = ["--benchmarks", "free_toy", "--run", run, "--results", str(toy.root / "results")]
+    monkeypatch.setattr(sys, "argv", ["results_table.py", *arguments])
+    assert results_table.main() == 0
+
+
+def test_figures_are_those_of_the_summary_and_of_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = Toy(tmp_path)
+    folder = toy.run("free_toy", 40)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    probe = tmp_path / "results" / "probe" / "free_toy.json"
+    probe.parent.mkdir()
+    # A probe that is the method with the sign turned: its AUC is what is left of one.
+    probe.write_text(json.dumps({"scores": {line["id"]: 1 - line["score"] for line in lines}}))
+    printed(toy, monkeypatch)
+    out = capsys.readouterr().out
+    found = json.loads((folder / "summary.json").read_text())["decisions"]["method"]
+    assert f"{100 * found['accuracy']:.1f} [" in out and f"{100 * found['auc']:.1f} [" in out
+    assert f"| {100 * (1 - found['auc']):.1f} [" in out and "| `free_toy` | 20 / 20 |" in out
+    probe.write_text(json.dumps({"scores": {}}))
+    with pytest.raises(InputError, match="has no score of"):
+        printed(toy, monkeypatch)
+
+
+def test_the_newest_run_of_uncorrupted_pictures_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = Toy(tmp_path)
+    with pytest.raises(InputError, match="no finished run"):
+        printed(toy, monkeypatch)
+    toy.run("free_toy", 10)
+    toy.run("free_toy", 10, "run-jpeg", degrade="jpeg:50")
+    printed(toy, monkeypatch)
+    assert capsys.readouterr().err.endswith("free_toy/run\n")
+    printed(toy, monkeypatch, "run-jpeg")
+    assert capsys.readouterr().err.endswith("free_toy/run-jpeg\n")
+    toy.run("free_toy", 12, "run-later")
+    printed(toy, monkeypatch)
+    assert capsys.readouterr().err.endswith("free_toy/run-later, the newest of 2\n")
