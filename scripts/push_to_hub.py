@@ -126,25 +126,21 @@ def push(options: Options, files: list[Path], card: str | None) -> str:
         if os.environ.get(name, "0").lower() not in ("", "0", "false", "no"):
             raise InputError(f"the network is off ({name}); --dry_run 1 --out DIR writes the folder without it")
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
-    transport_error: type[BaseException] = HfHubHTTPError.__bases__[0]
+    from ffaa.assets.hub import hub_failures
+
     sources: dict[str, str | bytes] = {path.relative_to(options.folder).as_posix(): str(path) for path in files}
     if card is not None:
         sources[CARD] = card.encode()
     api = HfApi()
-    try:
-        api.create_repo(options.repo_id, private=options.private, exist_ok=True)
-        sent = api.create_commit(
-            options.repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source) for name, source in sources.items()],
-            commit_message=f"{len(sources)} files",
-        )
-    except LocalTokenNotFoundError as error:
-        raise InputError("nobody is logged in to the hub; run: hf auth login") from error
-    except (OSError, transport_error) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"could not send to {options.repo_id}: {reason}") from error
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source) for name, source in sources.items()]
+    with hub_failures(f"could not send to {options.repo_id}"):
+        try:
+            api.create_repo(options.repo_id, private=options.private, exist_ok=True)
+            sent = api.create_commit(options.repo_id, operations, commit_message=f"{len(sources)} files")
+        except LocalTokenNotFoundError as error:
+            raise InputError("nobody is logged in to the hub; run: hf auth login") from error
     return str(sent.commit_url)
 
 

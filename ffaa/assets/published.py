@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ffaa.assets.hub import hub_failures
 from ffaa.runtime import PROJECT_ROOT
 from ffaa.types import InputError
 
@@ -100,17 +101,7 @@ def fetch_collection(name: str, *, offline: bool) -> list[str]:
 
 def _download(part: Published) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    # The client's own error derives from that of the HTTP library it happens to use; both may come out of it.
-    transport_error: type[BaseException] = HfHubHTTPError.__bases__[0]
-    try:
+    kept = "; check network, proxy and HF_ENDPOINT; what was fetched before is kept, and the same command goes on"
+    with hub_failures(f"could not get {part.hub_id} from the hub", kept):
         return Path(snapshot_download(part.hub_id, allow_patterns=list(part.files)))
-    except (OSError, transport_error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"could not get {part.hub_id} from the hub ({reason}); check network, proxy and HF_ENDPOINT; what was "
-            "fetched before is kept, and the same command goes on"
-        ) from error
