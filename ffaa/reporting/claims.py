@@ -46,7 +46,7 @@ def claims_grid(figures: Figures, title: str, name: str) -> Grid:
         add("reasoning against verdict", [one["contradictions"] for one in both])
     add("all fields filled", [figures["form"][way]["complete"] for way in _WAYS])
     columns = ["claim", "free answer", "chosen answer", "without looking"]
-    note = f"In %, [95 % interval], (right / counted). {hypotheses_line(figures)}"
+    note = f"In %, [95 % interval], (right / counted); drawn: the chosen answer. {hypotheses_line(figures)}"
     return Grid(name, title, columns, rows, estimates, note=note, caption="What the answers claim")
 
 
