@@ -125,6 +125,10 @@ def main() -> int:
     with locked(options.data, ".answering"):
         answers = {id: line["answers"] for id, line in read_triples(answer_all(options, records)).items()}
     labelled, counts = label_triples(records, answers, options.keep_equal, options.seed)
+    if not labelled:
+        raise InputError(
+            f"none of {len(records)} pictures is left ({counts}): no answer can be read, or all were equal"
+        )
     write_records(options.data / options.answers, labelled)
     print(f"{len(labelled)} of {len(records)} pictures kept ({counts}) -> {options.data / options.answers}")
     return EXIT_DONE

@@ -145,3 +145,12 @@ def test_a_picture_that_changed_is_answered_anew(first: Path, monkeypatch: pytes
     assert len(triples.read_text().splitlines()) == PICTURES + 1
     labels = [answer["label"] for answer in read_records(first.parent / "data" / "answers.jsonl")[0].answers]
     assert labels == [1, 0, 1]
+
+
+def test_a_model_whose_answers_cannot_be_read_is_said(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = GeneratedText("whatever", False, 0.5, 0.5)
+    monkeypatch.setattr(TransformersEngine, "ask", lambda _, images, asked: [[unread] * len(row) for row in asked])
+    with pytest.raises(
+        InputError, match=rf"none of {PICTURES} pictures is left .*'unparsed': {PICTURES}.*no answer can be"
+    ):
+        generate(first, monkeypatch)

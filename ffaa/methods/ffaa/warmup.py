@@ -184,7 +184,7 @@ class ProjectorStage:
         torch.manual_seed(config.seed)
         projector = mllm.model.model.multi_modal_projector
         model = ProjectorWarmup(projector, embeddings.shape[1], mean, std, config.share_option("mixstyle"))
-        embedding_std = float(embeddings.std())
+        embedding_std = float(embeddings.detach().std())
 
         def save(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
