@@ -70,6 +70,11 @@ class Options:
         if self.block_size < 1 or self.limit == 0 or self.limit < -1:
             raise InputError("block_size must be at least 1, limit at least 1 or -1 for all")
 
+    @property
+    def named(self) -> list[str]:
+        """The texts of ``only``."""
+        return [text.strip() for text in self.only.split(",") if text.strip()]
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -199,8 +204,7 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
     yield BASE, first_answers(analyses, 3)
 
     def wanted(name: str) -> bool:
-        texts = [text.strip() for text in options.only.split(",") if text.strip()]
-        return not texts or any(text in name for text in texts)
+        return not options.named or any(text in name for text in options.named)
 
     def changed(change: Callable[[Asked], Asked]) -> Decided:
         return first_answers(judged(mids, change(asked), options.block_size), 3)
@@ -253,7 +257,9 @@ def main() -> int:
         print(shown(title, rows[title]), flush=True)
         if title in (BASE, AS_IS):
             others[title] = way
-    part = f"-{slug(options.only)}" if options.only else ""  # beside the whole table, not over it
+    if options.named and len(rows) == 1:
+        raise InputError(f"no way to decide has {' or '.join(map(repr, options.named))} in its name")
+    part = f"-{slug(' '.join(options.named))}" if options.named else ""  # beside the whole table, not over it
     out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}{part}.json"
     atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")
     print(f"-> {out}")

@@ -8,6 +8,7 @@ pictures: whether it may be passed on is up to their licence.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ffaa.evaluation.result_folder import (
 )
 from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.metrics.detection import summarize
+from ffaa.reporting.claims import can_be_drawn
 from ffaa.reporting.gallery import Places
 from ffaa.reporting.grids import counted
 from ffaa.reporting.html import MAX_PAGE, Page, build_page
@@ -129,14 +131,14 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder, name, lines, summary, config, manifest, complete,
         subgroups=read_figures(folder / SUBGROUPS, "scripts/score_subgroups.py"),
-        explanation=read_figures(folder / EXPLANATION, "scripts/score_answers.py"),
+        explanation=read_figures(folder / EXPLANATION, "scripts/score_answers.py", can_be_drawn),
     )  # fmt: skip
 
 
-def read_figures(file: Path, by: str) -> dict[str, Any]:
-    """What the script ``by`` found of a result; empty where it was not run, and where it was of other predictions.
+def read_figures(file: Path, by: str, is_whole: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
+    """What the script ``by`` found of a result; empty where it was not run.
 
-    The latter is said.
+    What is damaged, of another form or of other predictions is said and left out.
     """
     if not file.is_file():
         return {}
@@ -144,7 +146,7 @@ def read_figures(file: Path, by: str) -> dict[str, Any]:
         found = read_json(file)
     except InputError:
         found = {}
-    if found.get("predictions") == sha256_file(file.parent / PREDICTIONS):
+    if found.get("predictions") == sha256_file(file.parent / PREDICTIONS) and is_whole(found):
         return found
     print(f"left out: {file} is damaged or of other predictions; {by} makes it anew")
     return {}

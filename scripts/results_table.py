@@ -10,14 +10,15 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffaa.config import parse
+from ffaa.config import parse, read_json
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import PREDICTIONS, SUMMARY, read_config
+from ffaa.evaluation.result_folder import CONFIG, PREDICTIONS, SUMMARY, read_config
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.reporting.grids import signed, with_interval
@@ -55,14 +56,19 @@ def newest_run(options: Options, benchmark: str) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = [file.parent for file in (options.results / benchmark).glob(f"{options.run}/{SUMMARY}")]
-    runs = [folder for folder in found if folder.name == options.run or not read_config(folder).get("degrade")]
+    below = options.results / benchmark
+    found = [file.parent for file in below.glob(f"*/{SUMMARY}") if fnmatch(file.parent.name, options.run)]
+    runs = [folder for folder in found if folder.name == options.run or not _is_degraded(folder)]
     if not runs:
         raise InputError(f"no finished run {options.run} of {benchmark} in {options.results}; eval.py makes one")
     newest = max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
     others = f", the newest of {len(runs)}" if len(runs) > 1 else ""
     print(f"{benchmark}: {newest}{others}", file=sys.stderr)
     return newest
+
+
+def _is_degraded(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and bool(read_config(folder).get("degrade"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,9 @@ class Run:
 
 def read_run(run: Path, probe: Path) -> Run:
     """The run, and the probe on exactly its pictures."""
-    found: dict[str, Mapping[str, Any]] = dict(json.loads((run / SUMMARY).read_text())["decisions"])
+    found: dict[str, Mapping[str, Any]] = dict(read_json(run / SUMMARY).get("decisions") or {})
+    if "method" not in found:
+        raise InputError(f"{run / SUMMARY} is no summary of a run; eval.py --score_only {run} makes it anew")
     lines = [line for line in read_lines(run / PREDICTIONS) if line["status"] == "ok"]
     labels, groups = [line["label"] for line in lines], groups_of(lines)
     scores: dict[str, list[float]] = {}
@@ -136,6 +144,7 @@ def main() -> int:
     runs = {
         name: read_run(newest_run(options, name), options.results / "probe" / f"{name}.json")
         for name in map(str.strip, options.benchmarks.split(","))
+        if name
     }
     show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
     show(*figures(RANKED, "auc", "AUC"), runs=runs)

@@ -20,7 +20,7 @@ from ffaa.config import CONFIGS, Switch, load_yaml, parse, read_json
 from ffaa.data.benchmark import Benchmark
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.evaluation.finished import answered_lines, benchmark_of
-from ffaa.evaluation.result_folder import EXPLANATION, PREDICTIONS
+from ffaa.evaluation.result_folder import EXPLANATION, PREDICTIONS, read_config
 from ffaa.forge.claims import FACTS, contradicts, read_claims, true_claims
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.explain import Wording, explain_line
@@ -57,7 +57,10 @@ def read_references(file: Path, pictures: Collection[str]) -> dict[str, list[str
         InputError: the file cannot be read, is no such mapping, or names a picture that is not one of ``pictures``.
     """
     texts = {key: [of] if isinstance(of, str) else of for key, of in read_json(file, unique=True).items()}
-    sound = all(isinstance(of, list) and of and all(isinstance(text, str) for text in of) for of in texts.values())
+    sound = all(
+        isinstance(of, list) and of and all(isinstance(text, str) and text.strip() for text in of)
+        for of in texts.values()
+    )
     if not texts or not sound:
         raise InputError(f"{file}: pictures with a reference text, or a list of them, expected")
     if unknown := [key for key in texts if key not in pictures]:
@@ -205,7 +208,8 @@ def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording
         if not known:
             raise InputError(f"{options.references} has no reference for any of the {len(lines)} pictures of {folder}")
         console.print(f"{known} of {len(lines)} pictures have a reference", markup=False)
-    figures = {**facts, **form(lines, references, options.similarity)}
+    source = options.references.name if options.references else "truthful answers"
+    figures = {"references": source, **facts, **form(lines, references, options.similarity)}
     console.print(grid_table(claims_grid(figures, benchmark.name, "claims")))
     if shared := references_grid(figures, benchmark.name, "references"):
         console.print(grid_table(shared))
@@ -214,6 +218,8 @@ def score(folder: Path, benchmark: Benchmark, options: Options, wording: Wording
     for row in judged(folder, pictures, wording, options.show) if facts and options.show > 0 else ():
         print(row)
     of = {"predictions": sha256_file(folder / PREDICTIONS)}
+    if degraded := read_config(folder).get("degrade"):
+        console.print(f"pictures were corrupted first ({degraded}), facts are those of the clean ones", markup=False)
     atomic_write_text(folder / EXPLANATION, json.dumps({**of, **figures}, indent=2) + "\n")
 
 

@@ -50,7 +50,7 @@ def recipe_text(split: Split) -> str:
 def is_of_recipe(folder: Path, split: Split) -> bool:
     """Whether a set's ``recipe.yaml`` is there and of this recipe."""
     file, first_line = folder / RECIPE, recipe_text(split).split("\n", 1)[0]
-    return file.is_file() and file.read_text().split("\n", 1)[0] == first_line
+    return file.is_file() and file.read_text(errors="replace").split("\n", 1)[0] == first_line
 
 
 def write_pictures(

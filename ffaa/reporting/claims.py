@@ -50,6 +50,16 @@ def claims_grid(figures: Figures, title: str, name: str) -> Grid:
     return Grid(name, title, columns, rows, estimates, note=note, caption="What the answers claim")
 
 
+def can_be_drawn(figures: Figures) -> bool:
+    """Whether a file's figures have all that the tables show: it may be edited, or of an earlier version."""
+    try:
+        claims_grid(figures, "", "claims")
+        references_grid(figures, "", "references")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
 def hypotheses_line(figures: Figures) -> str:
     """What presumed verdicts do to the answers."""
     effect = {key: with_counts(figure) for key, figure in figures["hypotheses"].items()}
@@ -73,7 +83,7 @@ def references_grid(figures: Figures, title: str, name: str) -> Grid | None:
         rows.append([metric, *("–" if value is None else f"{value:.3f}" for value in ways)])
     columns = ["metric", "free answer", "chosen answer", "constant", "shuffled"]
     note = (
-        f"Of {counted(free['n'], 'picture')}. Constant: the commonest answer, for every picture; shuffled: another's."
+        f"References: {figures['references']}. Constant: the commonest answer, for every picture; shuffled: another's."
     )
-    title = f"{title}: {free['n']} references"
+    title = f"{title}: {counted(free['n'], 'reference')}"
     return Grid(name, title, columns, rows, note=note, caption="What the answers share with references")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ffaa.config import CONFIGS, Switch, load_yaml, parse
 from ffaa.data.records import write_records
 from ffaa.forge.conversations import ConversationSettings, write_conversations
-from ffaa.forge.dataset import PICTURES, RecipeBook, is_of_recipe, read_pictures, recipe_text, write_pictures
+from ffaa.forge.dataset import PICTURES, RECIPE, RecipeBook, is_of_recipe, read_pictures, recipe_text, write_pictures
 from ffaa.forge.explain import Wording
 from ffaa.forge.recipe import make_pictures
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
@@ -56,7 +56,9 @@ def main() -> int:
     splits = load_yaml(options.recipes, RecipeBook).splits
     for name, split in splits.items():
         folder = options.out / name
-        if (folder / PICTURES).is_file() and not is_of_recipe(folder, split):
+        if (folder / PICTURES).is_file() and not (folder / RECIPE).is_file():
+            print(f"{name}: does not say by which recipe it was made, and is taken as it is")
+        elif (folder / PICTURES).is_file() and not is_of_recipe(folder, split):
             raise InputError(
                 f"{folder} was made by another recipe than {options.recipes} has now: remove it, or give --out"
             )

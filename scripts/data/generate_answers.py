@@ -73,9 +73,15 @@ def asked(options: Options) -> list[Record]:
 
 
 def read_triples(file: Path) -> dict[str, dict[str, Any]]:
-    """Picture's id -> its last line, of a file that need not be there yet."""
-    lines = map(json.loads, file.read_text().splitlines()) if file.is_file() else ()
-    return {line["id"]: line for line in lines}
+    """Picture's id -> its last line, of a file that need not be there yet. InputError names a damaged line."""
+    found = {}
+    for number, text in enumerate(file.read_text().splitlines() if file.is_file() else (), 1):
+        try:
+            line = json.loads(text)
+            found[line["id"]] = {"picture": line.get("picture"), "answers": line["answers"]}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{file}:{number} is damaged; --fresh 1 answers everything anew") from error
+    return found
 
 
 def answer_all(options: Options, records: Sequence[Record]) -> Path:
@@ -98,7 +104,7 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
     elif cut := mend(triples):
         print(f"{triples}: cut off a torn last line of {cut} bytes")
     pictures = {record.id: sha256_file(inside(options.data, record.image)) for record in records}
-    done = {id for id, line in read_triples(triples).items() if line.get("picture") == pictures.get(id)}
+    done = {id for id, line in read_triples(triples).items() if line["picture"] == pictures.get(id)}
     greedy = free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, 0.0, options.seed))
     if options.temperature:
         free = TransformersEngine(mllm, GenerationSettings(options.max_new_tokens, options.temperature, options.seed))

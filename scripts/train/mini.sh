@@ -3,7 +3,7 @@
 # Called again, it goes on where it stopped.
 # Usage: bash scripts/train/mini.sh
 #   SEED=0           of initial weights, order and augmentation; pictures, questions and borrowed answers are the same for all
-#   OUT=runs/...     runs/ffaa-mini by default, runs/ffaa-mini-seed<SEED> for another seed than 0
+#   OUT=runs/...     from this repository; runs/ffaa-mini by default, runs/ffaa-mini-seed<SEED> for another seed than 0
 #   DTYPE=float32    of training, for a CPU that has no bfloat16 of its own (default: as configs/ffaa/mini/ has it)
 # Needs what `python -m ffaa.assets fetch clip_vit_b16 smollm2_135m minilm_l6 openpeople celeba_faces` fetches.
 set -euo pipefail
@@ -12,15 +12,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 if [[ -z "${VIRTUAL_ENV:-}" && -d .venv/bin ]]; then export PATH="$PWD/.venv/bin:$PATH"; fi
 
 seed="${SEED:-0}"
-if [[ ! "$seed" =~ ^[0-9]+$ ]]; then
+if [[ ! "$seed" =~ ^(0|[1-9][0-9]{0,8})$ ]]; then
     echo "error: SEED is a whole number from 0 up, not $seed" >&2
     exit 2
 fi
-if [[ "$seed" == 0 ]]; then
-    out="${OUT:-runs/ffaa-mini}" answers=answers.jsonl
-else
-    out="${OUT:-runs/ffaa-mini-seed$seed}" answers="answers-seed$seed.jsonl"
-fi
+out=runs/ffaa-mini
+if [[ "$seed" != 0 ]]; then out="runs/ffaa-mini-seed$seed"; fi
+out="${OUT:-$out}"
+# Each model's answers have a file of their own beside the pictures.
+answers=answers.jsonl
+if [[ "$out" != runs/ffaa-mini ]]; then answers="answers-$(tr -c '[:alnum:]\n' - <<<"$out").jsonl"; fi
 
 train() { # name of a stage's YAML, flags
     local options=(--seed "$seed" --output "$out/$1")
@@ -50,4 +51,4 @@ train mids --init "$out/mids_warmup" --data "data/mini/mids/$answers" --validati
 python scripts/assemble_checkpoint.py --mllm "$out/mllm" --mids "$out/mids" --out "$out/checkpoint"
 # What a score is worth: P(fake) and the band in which it decides nothing, on other pictures of validation's people.
 python scripts/calibrate.py --checkpoint "$out/checkpoint"
-echo "next: python eval.py --benchmark free_ma,free_people,free_jpeg --model mini --checkpoint $out/checkpoint"
+printf 'next: python eval.py --benchmark free_ma,free_people,free_jpeg --model mini --checkpoint %q\n' "$out/checkpoint"

@@ -154,3 +154,10 @@ def test_a_model_whose_answers_cannot_be_read_is_said(first: Path, monkeypatch: 
         InputError, match=rf"none of {PICTURES} pictures is left .*'unparsed': {PICTURES}.*no answer can be"
     ):
         generate(first, monkeypatch)
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "null", "", '{"id": "0"}'])
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "triples-1.jsonl").write_text(f'{{"id": "1", "answers": []}}\n{line}\n{{"id": "2", "answers": []}}\n')
+    with pytest.raises(InputError, match=r"triples-1\.jsonl:2 is damaged; --fresh 1"):
+        door.read_triples(tmp_path / "triples-1.jsonl")

@@ -204,9 +204,15 @@ def test_what_answers_claim_is_on_the_page_while_it_is_of_its_predictions(
     value = figures["text"]["free"]["scores"]["rouge_l"]["value"]
     assert {row["metric"]: row["free answer"] for row in shared}["rouge_l"] == f"{value:.3f}"
 
+    for damage in ("form", "hypotheses", "text"):
+        (folder / "explanation.json").write_text(json.dumps({key: figures[key] for key in figures if key != damage}))
+        assert "What the answers claim" not in make(toy, folder)
+    (folder / "explanation.json").write_text(json.dumps(figures | {"answers": []}))
+    assert "What the answers claim" not in make(toy, folder)
+    (folder / "explanation.json").write_text(json.dumps(figures))
     write_lines(folder, toy_lines(12, seed=1))
     assert "What the answers claim" not in make(toy, folder)
-    assert "score_answers.py makes it anew" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("score_answers.py makes it anew") == 5
 
 
 def test_figures_are_made_anew_where_they_are_not_those_of_the_predictions(toy: Toy) -> None:

@@ -51,6 +51,9 @@ def test_the_newest_run_of_uncorrupted_pictures_is_shown(
     assert capsys.readouterr().err.endswith("free_toy/run\n")
     printed(toy, monkeypatch, "run-jpeg")
     assert capsys.readouterr().err.endswith("free_toy/run-jpeg\n")
-    toy.run("free_toy", 12, "run-later")
+    (toy.run("free_toy", 12, "run-later") / "config.yaml").unlink()
     printed(toy, monkeypatch)
     assert capsys.readouterr().err.endswith("free_toy/run-later, the newest of 2\n")
+    (tmp_path / "results" / "free_toy" / "run-later" / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="is no summary of a run"):
+        printed(toy, monkeypatch)

@@ -160,7 +160,7 @@ def test_any_benchmark_with_references_of_its_own(
     assert score_answers.main() == 0
     out = capsys.readouterr().out
     assert "toy: 2 references" in out and "2 of 4 pictures have a reference" in out
-    for wrong in ("[]", '{"0.png": 3}', '{"0.png": []}', "{"):
+    for wrong in ("[]", '{"0.png": 3}', '{"0.png": " "}', '{"0.png": []}', "{"):
         file.write_text(wrong)
         with pytest.raises(InputError, match="references.json"):
             score_answers.main()

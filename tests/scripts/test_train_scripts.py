@@ -115,12 +115,13 @@ def test_all_stages_of_mini_follow_from_one_another(parser: Path) -> None:
         assert program != "train.py" or (given["--seed"], given["--dtype"]) == ("3", "float32")
     # Answers of this seed are read by stage 2, and those of the shipped one are left as they are.
     answers = [words[words.index("--answers") + 1] for _, words in programs if "--answers" in words]
-    assert answers == ["answers-seed3.jsonl"] * 2
+    assert answers == ["answers-runs-ffaa-mini-seed3.jsonl"] * 2
     assert f"data/mini/mids/{answers[0]}" in done.stdout and f"data/mini/validation/{answers[0]}" in done.stdout
     assert done.stdout.endswith("--checkpoint runs/ffaa-mini-seed3/checkpoint\n")
 
 
-def test_a_seed_is_a_number(parser: Path) -> None:
-    done = run("mini", parser, VIRTUAL_ENV=str(parser.parent), SEED="one")
-    assert done.returncode == 2 and done.stderr == "error: SEED is a whole number from 0 up, not one\n"
+@pytest.mark.parametrize("seed", ["one", "-1", "01", "1.5", "9" * 20])
+def test_a_seed_is_a_number(seed: str, parser: Path) -> None:
+    done = run("mini", parser, VIRTUAL_ENV=str(parser.parent), SEED=seed)
+    assert done.returncode == 2 and done.stderr == f"error: SEED is a whole number from 0 up, not {seed}\n"
     assert not (parser.parent / "calls").exists()
