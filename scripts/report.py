@@ -18,13 +18,12 @@ from ffaa.data.benchmark import ALIASES, load_benchmark
 from ffaa.evaluation.attributes import SUBGROUPS
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import (
-    CONFIG,
     EXPLANATION,
     MANIFEST,
     PREDICTIONS,
     SUMMARY,
     count_to_score,
-    read_config,
+    known_config,
 )
 from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.metrics.detection import summarize
@@ -99,13 +98,9 @@ def _runs_below(folder: Path) -> list[Path]:
 
 def _degraded(folder: Path) -> bool:
     try:
-        return bool(_config(folder).get("degrade"))
+        return bool(known_config(folder).get("degrade"))
     except InputError:  # said when it is read
         return False
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    return read_config(folder) if (folder / CONFIG).is_file() else {}
 
 
 def read_run(folder: Path) -> Run:
@@ -117,7 +112,7 @@ def read_run(folder: Path) -> Run:
     lines = read_lines(folder / PREDICTIONS)
     if not lines:
         raise InputError(f"{folder / PREDICTIONS} holds no predictions")
-    config = _config(folder)
+    config = known_config(folder)
     has_summary, wanted = (folder / SUMMARY).is_file(), count_to_score(folder)
     # A summary can be made of a run that was cut: the number of pictures says more.
     complete = has_summary if wanted is None else len(lines) >= wanted

@@ -18,7 +18,7 @@ import numpy as np
 
 from ffaa.config import parse, read_json
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import CONFIG, PREDICTIONS, SUMMARY, read_config
+from ffaa.evaluation.result_folder import PREDICTIONS, SUMMARY, known_config
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.reporting.grids import signed, with_interval
@@ -58,17 +58,13 @@ def newest_run(options: Options, benchmark: str) -> Path:
     """
     below = options.results / benchmark
     found = [file.parent for file in below.glob(f"*/{SUMMARY}") if fnmatch(file.parent.name, options.run)]
-    runs = [folder for folder in found if folder.name == options.run or not _is_degraded(folder)]
+    runs = [folder for folder in found if folder.name == options.run or not known_config(folder).get("degrade")]
     if not runs:
         raise InputError(f"no finished run {options.run} of {benchmark} in {options.results}; eval.py makes one")
     newest = max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
     others = f", the newest of {len(runs)}" if len(runs) > 1 else ""
     print(f"{benchmark}: {newest}{others}", file=sys.stderr)
     return newest
-
-
-def _is_degraded(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and bool(read_config(folder).get("degrade"))
 
 
 @dataclass(frozen=True)

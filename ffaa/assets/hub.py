@@ -58,7 +58,7 @@ def make(asset: Asset, shop: Path) -> tuple[Path, Origin]:
 def hub_failures(what: str, advice: str = "") -> Iterator[None]:
     """What the hub's client raises inside comes out as InputError ``<what> (<reason>)<advice>``, a line.
 
-    An OSError of this machine, which has a number, is left as it is.
+    An OSError of this machine is left as it is: it has a number, and is not of a connection.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -67,7 +67,8 @@ def hub_failures(what: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, transport_error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        is_of_network = isinstance(error, ConnectionError | TimeoutError)
+        if isinstance(error, OSError) and error.errno is not None and not is_of_network:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what} ({reason}){advice}") from error

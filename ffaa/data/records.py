@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -73,6 +74,12 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     if not lines:
         raise InputError(f"{file}: no records to write")
     atomic_write_text(file, "".join(lines))
+
+
+def check_name(name: str, kind: str) -> None:
+    """Raise `InputError` unless a name is ``<kind>.jsonl`` or begins so: any other might be that of another file."""
+    if not re.fullmatch(rf"{kind}[\w.-]*\.jsonl", name):
+        raise InputError(f"{kind} must be a file name such as {kind}-2.jsonl, got {name!r}")
 
 
 def _plain(record: Record) -> dict[str, Any]:

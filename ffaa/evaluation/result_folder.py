@@ -105,7 +105,7 @@ def start(job: Job, rank: Rank) -> Begun:
     if job.settings.fresh:
         for path in (*_parts(folder, PREDICTIONS), *_parts(folder, TIMINGS), folder / CONFIG, folder / MANIFEST):
             path.unlink(missing_ok=True)
-    before = read_config(folder) if (folder / CONFIG).is_file() else {}
+    before = known_config(folder)
     size = job.settings.block_size or _size_of(before) or job.settings.new_block_size
     config = to_plain({**job.settings.config, "block_size": size})
     if before:
@@ -201,6 +201,11 @@ def read_config(out_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{out_dir / CONFIG} holds no config")
     return config
+
+
+def known_config(out_dir: Path) -> dict[str, Any]:
+    """`read_config`, empty where the folder has none."""
+    return read_config(out_dir) if (out_dir / CONFIG).is_file() else {}
 
 
 def count_to_score(out_dir: Path) -> int | None:

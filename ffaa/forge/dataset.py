@@ -44,13 +44,17 @@ class RecipeBook:
 
 def recipe_text(split: Split) -> str:
     """What a set's ``recipe.yaml`` holds."""
-    return f"# {config_hash(to_plain(split))}\n{yaml_text(split)}"
+    return _stamp(split) + yaml_text(split)
 
 
 def is_of_recipe(folder: Path, split: Split) -> bool:
     """Whether a set's ``recipe.yaml`` is there and of this recipe."""
-    file, first_line = folder / RECIPE, recipe_text(split).split("\n", 1)[0]
-    return file.is_file() and file.read_text(errors="replace").split("\n", 1)[0] == first_line
+    file = folder / RECIPE
+    return file.is_file() and file.read_text(errors="replace").startswith(_stamp(split))
+
+
+def _stamp(split: Split) -> str:
+    return f"# {config_hash(to_plain(split))}\n"
 
 
 def write_pictures(

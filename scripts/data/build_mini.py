@@ -6,7 +6,6 @@ every call, from the pictures' facts.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ffaa.config import CONFIGS, Switch, load_yaml, parse
-from ffaa.data.records import write_records
+from ffaa.data.records import check_name, write_records
 from ffaa.forge.conversations import ConversationSettings, write_conversations
 from ffaa.forge.dataset import PICTURES, RECIPE, RecipeBook, is_of_recipe, read_pictures, recipe_text, write_pictures
 from ffaa.forge.explain import Wording
@@ -47,9 +46,7 @@ class Options:
 
 def main() -> int:
     options = parse(Options, prog="build_mini.py", description=__doc__ or "")
-    # Any other name might be that of the pictures' list or of answers.
-    if not re.fullmatch(r"records[\w.-]*\.jsonl", options.records):
-        raise InputError(f"records must be a file name such as records-2.jsonl, got {options.records!r}")
+    check_name(options.records, "records")
     # Before the pictures, which take minutes.
     settings = ConversationSettings(options.hypothesis_share, options.wrong_share, options.seed)
     wording = None if options.pictures_only else load_yaml(options.wording, Wording)

@@ -7,7 +7,6 @@ answer are dropped. Written in blocks: started again, it goes on where it stoppe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from ffaa.config import Switch, load_yaml, model_folder, parse
 from ffaa.data.images import inside, open_image
-from ffaa.data.records import read_records, write_records
+from ffaa.data.records import check_name, read_records, write_records
 from ffaa.evaluation.predictions import mend
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, locked, run_door, seed_everything
 from ffaa.types import InputError, Record
@@ -55,9 +54,7 @@ class Options:
     """Answer everything anew."""
 
     def __post_init__(self) -> None:
-        # Any other name might be that of the records themselves.
-        if not re.fullmatch(r"answers[\w.-]*\.jsonl", self.answers):
-            raise InputError(f"answers must be a file name such as answers-2.jsonl, got {self.answers!r}")
+        check_name(self.answers, "answers")
         if self.block_size < 1:
             raise InputError(f"block_size must be at least 1, got {self.block_size}")
         if not 0 <= self.keep_equal <= 1:

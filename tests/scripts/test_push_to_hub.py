@@ -135,6 +135,7 @@ def test_what_is_sent(plain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     for error, said in (
         (LocalTokenNotFoundError("x"), "nobody is logged in"),
         (OSError("gone"), "could not send to me"),
+        (ConnectionResetError(104, "reset by peer"), "could not send to me"),
     ):
         monkeypatch.setattr(_Hub, "error", error)
         with pytest.raises(InputError, match=said):
