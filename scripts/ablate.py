@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 BASE = "MIDS, three answers"
 AS_IS = "trained anew: as_is"
 """What variants that were trained as long are held against, where it is among them."""
+SHOWN_RGB = " (shown RGB)"
+"""Of a variant that was trained on BGR, judging pictures in the right order."""
 GREY = (122, 116, 104)
 """CLIP's mean colour: a picture that shows nothing."""
 UNSAID = "a face"
@@ -74,6 +76,10 @@ class Options:
     def named(self) -> list[str]:
         """The texts of ``only``."""
         return [text.strip() for text in self.only.split(",") if text.strip()]
+
+    def wants(self, name: str) -> bool:
+        """Whether a way to decide is to be shown; all are where none is named."""
+        return not self.named or any(text in name for text in self.named)
 
 
 @dataclass(frozen=True)
@@ -162,22 +168,42 @@ def judged(mids: Mids, asked: Asked, block_size: int) -> list[Analysis]:
     return done
 
 
+def variant_folders(variants: Path | None) -> list[Path]:
+    """The folders of trained variants; InputError where one is named that holds none."""
+    if variants is None:
+        return []
+    folders = sorted(path.parent for path in variants.glob("*/mids"))
+    if not folders:
+        raise InputError(f"{variants} holds no trained variant; scripts/train/ablate_mids.sh makes them")
+    return folders
+
+
 def trained_variants(options: Options) -> Iterator[tuple[str, Mids]]:
     """Name and weights of each; one trained on BGR is also shown RGB pictures, as the published evaluation did."""
     from ffaa.methods.ffaa.mids import load_mids
     from ffaa.runtime import pick_device
 
-    if options.variants is None:
-        return
-    folders = sorted(path.parent for path in options.variants.glob("*/mids"))
-    if not folders:
-        raise InputError(f"{options.variants} holds no trained variant; scripts/train/ablate_mids.sh makes them")
-    for folder in folders:
+    for folder in variant_folders(options.variants):
         mids = load_mids(folder / "mids", device=pick_device(options.device))
         yield folder.name, mids
         if mids.settings.channel_order == "bgr":
             mids.settings = replace(mids.settings, channel_order="rgb")
-            yield f"{folder.name}, shown RGB", mids
+            yield f"{folder.name}{SHOWN_RGB}", mids
+
+
+Way = Callable[[Asked, Sequence[Analysis], "Mids", int], Decided]
+"""Pictures and answers, MIDS's judgement of them, MIDS, and how many it judges together -> what is decided."""
+
+OF_SAME_WEIGHTS: Mapping[str, Way] = {
+    "MIDS, free answer and the opposite presumption": lambda asked, analyses, *_: first_answers(analyses, 2),
+    "MIDS, free answer alone": lambda asked, analyses, *_: first_answers(analyses, 1),
+    "no MIDS: free answer": lambda asked, analyses, *_: free_answer(analyses),
+    "no MIDS: majority of three": lambda asked, analyses, *_: majority(analyses),
+    "a selector that is always right": lambda asked, analyses, *_: best_possible(analyses, asked.labels),
+    "MIDS without the picture": lambda asked, _, mids, n: first_answers(judged(mids, without_picture(asked), n), 3),
+    "MIDS without the text": lambda asked, _, mids, n: first_answers(judged(mids, without_text(asked), n), 3),
+}
+"""What needs nothing but the checkpoint, by name."""
 
 
 def ask(options: Options) -> tuple[Asked, Mids]:
@@ -203,27 +229,32 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
     analyses = judged(mids, asked, options.block_size)
     yield BASE, first_answers(analyses, 3)
 
-    def wanted(name: str) -> bool:
-        return not options.named or any(text in name for text in options.named)
-
-    def changed(change: Callable[[Asked], Asked]) -> Decided:
-        return first_answers(judged(mids, change(asked), options.block_size), 3)
-
-    of_same: dict[str, Callable[[], Decided]] = {
-        "MIDS, free answer and the opposite presumption": lambda: first_answers(analyses, 2),
-        "MIDS, free answer alone": lambda: first_answers(analyses, 1),
-        "no MIDS: free answer": lambda: free_answer(analyses),
-        "no MIDS: majority of three": lambda: majority(analyses),
-        "a selector that is always right": lambda: best_possible(analyses, asked.labels),
-        "MIDS without the picture": lambda: changed(without_picture),
-        "MIDS without the text": lambda: changed(without_text),
-    }
-    for name, decide in of_same.items():
-        if wanted(name):
-            yield name, decide()
+    for name, decide in OF_SAME_WEIGHTS.items():
+        if options.wants(name):
+            yield name, decide(asked, analyses, mids, options.block_size)
     for name, variant in trained_variants(options):
-        if wanted(title := f"trained anew: {name}"):
+        if options.wants(title := f"trained anew: {name}"):
             yield title, first_answers(judged(variant, asked, options.block_size), 3)
+
+
+def variant_names(variants: Path | None) -> list[str]:
+    """What the trained variants are called, by their configurations alone."""
+    from ffaa.methods.ffaa.mids import read_config
+
+    names = []
+    for folder in variant_folders(variants):
+        names.append(f"trained anew: {folder.name}")
+        if read_config(folder / "mids").channel_order == "bgr":
+            names.append(f"trained anew: {folder.name}{SHOWN_RGB}")
+    return names
+
+
+def check_names(options: Options) -> None:
+    """Raise InputError for a text of ``only`` that no way to decide has in its name, before anything is answered."""
+    names = [BASE, *OF_SAME_WEIGHTS, *variant_names(options.variants)]
+    for text in options.named:
+        if not any(text in name for name in names):
+            raise InputError(f"no way to decide has {text!r} in its name; there are: {'; '.join(names)}")
 
 
 def row(asked: Asked, way: Decided, others: Mapping[str, Decided]) -> dict[str, Any]:
@@ -246,6 +277,7 @@ def shown(name: str, figures: Mapping[str, Any]) -> str:
 
 def main() -> int:
     options = parse(Options, prog="ablate.py", description=__doc__ or "")
+    check_names(options)
     asked, mids = ask(options)
     name = Path(options.benchmark).name
     print(f"{name}: {len(asked.labels)} pictures")
@@ -257,8 +289,6 @@ def main() -> int:
         print(shown(title, rows[title]), flush=True)
         if title in (BASE, AS_IS):
             others[title] = way
-    if options.named and len(rows) == 1:
-        raise InputError(f"no way to decide has {' or '.join(map(repr, options.named))} in its name")
     part = f"-{slug(' '.join(options.named))}" if options.named else ""  # beside the whole table, not over it
     out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}{part}.json"
     atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ffaa.metrics.detection import overall
-from ffaa.reporting.grids import Grid
+from ffaa.reporting.grids import Grid, percent
 
 DECISIONS = {
     "free_answer": "free answer",
@@ -92,9 +92,9 @@ def spread_line(summaries: Mapping[str, Mapping[str, Any]]) -> str | None:
         return None
     known = {name: value for name, value in accuracies.items() if value is not None and family(name) == "OW-FFA-Bench"}
     figures = overall(known, apart=IN_DOMAIN)
-    line = f"sACC (population standard deviation): {_percent(figures['spread'])} over the six sets"
+    line = f"sACC (population standard deviation): {percent(figures['spread'])} over the six sets"
     with_ma = figures.get(f"spread_with_{IN_DOMAIN}")
-    return f"{line}, {_percent(with_ma)} over the seven with {IN_DOMAIN}" if with_ma is not None else line
+    return f"{line}, {percent(with_ma)} over the seven with {IN_DOMAIN}" if with_ma is not None else line
 
 
 def group_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -114,7 +114,7 @@ def group_lines(summary: Mapping[str, Any]) -> list[str]:
     answers = summary["answers"]
     if answers["n"]:
         lines.append(
-            f"answers: {answers['n']}, of them unparsed {answers['n_unparsed']} ({_percent(answers['unparsed'])} %), "
+            f"answers: {answers['n']}, of them unparsed {answers['n_unparsed']} ({percent(answers['unparsed'])} %), "
             f"cut at the token limit {answers['n_unfinished']}"
         )
     return lines + _more_lines(summary)
@@ -124,7 +124,7 @@ def _more_lines(summary: Mapping[str, Any]) -> list[str]:
     """The equal error rate; where pictures have groups, how many and what their videos score."""
     method, lines = summary["decisions"]["method"], []
     if method.get("equal_error_rate") is not None:
-        lines.append(f"equal error rate {_percent(method['equal_error_rate'])}")
+        lines.append(f"equal error rate {percent(method['equal_error_rate'])}")
     groups = summary.get("groups") or {"n": 0}
     if groups["n"]:
         lines.append(f"intervals by {groups['n']} groups (people or videos)")
@@ -172,9 +172,9 @@ def _table(title: str, first: str) -> Table:
 def _cells(figures: Mapping[str, Any]) -> list[str]:
     return [
         _with_interval(figures["accuracy"], figures["accuracy_interval"]),
-        _percent(figures["balanced_accuracy"]),
+        percent(figures["balanced_accuracy"]),
         _with_interval(figures["auc"], figures["auc_interval"]),
-        *(_percent(figures[key]) for key in ("average_precision", "recall_real", "recall_fake")),
+        *(percent(figures[key]) for key in ("average_precision", "recall_real", "recall_fake")),
         f"{figures['n_real']} / {figures['n_fake']}",
         str(figures["n_unparsed"]),
     ]
@@ -185,19 +185,14 @@ def _mean_cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = []
     for key in ("accuracy", "balanced_accuracy", "auc", "average_precision", "recall_real", "recall_fake"):
         values = [row[key] for row in rows]
-        cells.append("-" if None in values else _percent(sum(values) / len(values)))
+        cells.append(percent(None if None in values else sum(values) / len(values)))
     total = {key: sum(row[key] for row in rows) for key in ("n_real", "n_fake", "n_unparsed")}
     return [*cells, f"{total['n_real']} / {total['n_fake']}", str(total["n_unparsed"])]
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}".replace("100.0", "100")
-
-
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    return (
-        _percent(value) if interval is None else f"{_percent(value)} [{_percent(interval[0])}-{_percent(interval[1])}]"
-    )
+    """No space inside the interval: a narrow terminal breaks the line before it."""
+    return percent(value) if interval is None else f"{percent(value)} [{percent(interval[0])}-{percent(interval[1])}]"
 
 
 def _share(part: Mapping[str, Any]) -> str:

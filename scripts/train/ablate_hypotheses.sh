@@ -8,7 +8,8 @@
 # Needs data/mini and runs/ffaa-mini/projector, the first two steps of the README's section Train.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export PATH="$PWD/.venv/bin:$PATH"
+# An environment that is active is used; else the one that scripts/setup.sh makes.
+if [[ -z "${VIRTUAL_ENV:-}" && -d .venv/bin ]]; then export PATH="$PWD/.venv/bin:$PATH"; fi
 
 out="${OUT:-runs/hypotheses}"
 steps="${STEPS:-720}"

@@ -14,7 +14,8 @@
 #   python scripts/data/generate_answers.py --data data/mini/mids --checkpoint playground/mini --block_size 32 --temperature 0.7
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export PATH="$PWD/.venv/bin:$PATH"
+# An environment that is active is used; else the one that scripts/setup.sh makes.
+if [[ -z "${VIRTUAL_ENV:-}" && -d .venv/bin ]]; then export PATH="$PWD/.venv/bin:$PATH"; fi
 
 out="${OUT:-runs/ablations}"
 warmup_steps=150

@@ -61,7 +61,7 @@ def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
 
 def test_no_figure_is_a_dash() -> None:
     row = text_of(decisions_table("x", summarize([]), "llava"))
-    assert "LLaVA" in row and " - " in row
+    assert "LLaVA" in row and " – " in row
 
 
 def test_groups_are_told_in_lines() -> None:

@@ -1,5 +1,6 @@
 """Other ways to decide from the same answers: what is taken away is gone, and nothing else changes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ffaa.config import load_yaml, model_folder
 from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.methods.ffaa.mids import build_mids, save_mids
-from ffaa.types import Analysis, Answer, GeneratedText, Request, Verdict
+from ffaa.types import Analysis, Answer, GeneratedText, InputError, Request, Verdict
 from scripts import ablate
 
 REAL, FAKE, UNPARSED = Verdict.REAL, Verdict.FAKE, Verdict.UNPARSED
@@ -74,7 +75,7 @@ def test_a_variant_trained_on_bgr_is_shown_both(tmp_path: Path) -> None:
         (name, mids.settings.channel_order)
         for name, mids in ablate.trained_variants(ablate.Options(variants=tmp_path, device="cpu"))
     ]
-    assert found == [("as_is", "rgb"), ("bgr", "bgr"), ("bgr, shown RGB", "rgb")]
+    assert found == [("as_is", "rgb"), ("bgr", "bgr"), ("bgr (shown RGB)", "rgb")]
 
 
 def test_ways_are_chosen_by_name(tmp_path: Path) -> None:
@@ -93,6 +94,23 @@ def test_ways_are_chosen_by_name(tmp_path: Path) -> None:
     assert names("no MIDS") == [ablate.BASE, "no MIDS: free answer", "no MIDS: majority of three"]
     assert names("majority, picture") == [ablate.BASE, "no MIDS: majority of three", "MIDS without the picture"]
     assert len(names("")) == len(names(",")) == 9 and len(names("majority,")) == 2
+
+
+def test_a_name_that_nothing_has_is_said_before_anything_is_answered(tmp_path: Path) -> None:
+    for name, order in (("as_is", "rgb"), ("swapped", "bgr")):
+        folder = tmp_path / name / name / "mids"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"channel_order": order}))
+    both, as_is = tmp_path / "swapped", tmp_path / "as_is"
+    for only in ("", "three answers", "majority, shown RGB", "trained anew: swapped (shown RGB)"):
+        ablate.check_names(ablate.Options(variants=both, only=only))
+    with pytest.raises(InputError, match="'majorty' in its name; there are: MIDS, three answers; .*: swapped; "):
+        ablate.check_names(ablate.Options(variants=both, only="shown RGB, majorty"))
+    for variants in (as_is, None):
+        with pytest.raises(InputError, match="'shown RGB'"):
+            ablate.check_names(ablate.Options(variants=variants, only="shown RGB"))
+    with pytest.raises(InputError, match="holds no trained variant"):
+        ablate.check_names(ablate.Options(variants=tmp_path))
 
 
 def test_a_way_is_held_against_those_named(tmp_path: Path) -> None:
