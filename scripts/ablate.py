@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 BASE = "MIDS, three answers"
 AS_IS = "trained anew: as_is"
 """What variants that were trained as long are held against, where it is among them."""
-SHOWN_RGB = " (shown RGB)"
-"""Of a variant that was trained on BGR, judging pictures in the right order."""
 GREY = (122, 116, 104)
 """CLIP's mean colour: a picture that shows nothing."""
 UNSAID = "a face"
@@ -168,27 +166,46 @@ def judged(mids: Mids, asked: Asked, block_size: int) -> list[Analysis]:
     return done
 
 
-def variant_folders(variants: Path | None) -> list[Path]:
-    """The folders of trained variants; InputError where one is named that holds none."""
-    if variants is None:
-        return []
-    folders = sorted(path.parent for path in variants.glob("*/mids"))
-    if not folders:
+@dataclass(frozen=True)
+class Variant:
+    """A MIDS that was trained otherwise, and in which order of colours it is shown pictures."""
+
+    name: str
+    folder: Path
+    channel_order: str
+
+    @property
+    def title(self) -> str:
+        """The name of its row."""
+        return f"trained anew: {self.name}"
+
+    def load(self, device: str) -> Mids:
+        """Its weights."""
+        from ffaa.methods.ffaa.mids import load_mids
+        from ffaa.runtime import pick_device
+
+        mids = load_mids(self.folder / "mids", device=pick_device(device))
+        mids.settings = replace(mids.settings, channel_order=self.channel_order)
+        return mids
+
+
+def find_variants(variants: Path | None) -> list[Variant]:
+    """Those of a folder, by their configurations; one trained on BGR is also shown RGB, as published evaluations did.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    from ffaa.methods.ffaa.mids import read_config
+
+    found = []
+    for folder in sorted(path.parent for path in variants.glob("*/mids")) if variants else ():
+        order = read_config(folder / "mids").channel_order
+        found.append(Variant(folder.name, folder, order))
+        if order == "bgr":
+            found.append(Variant(f"{folder.name} (shown RGB)", folder, "rgb"))
+    if variants and not found:
         raise InputError(f"{variants} holds no trained variant; scripts/train/ablate_mids.sh makes them")
-    return folders
-
-
-def trained_variants(options: Options) -> Iterator[tuple[str, Mids]]:
-    """Name and weights of each; one trained on BGR is also shown RGB pictures, as the published evaluation did."""
-    from ffaa.methods.ffaa.mids import load_mids
-    from ffaa.runtime import pick_device
-
-    for folder in variant_folders(options.variants):
-        mids = load_mids(folder / "mids", device=pick_device(options.device))
-        yield folder.name, mids
-        if mids.settings.channel_order == "bgr":
-            mids.settings = replace(mids.settings, channel_order="rgb")
-            yield f"{folder.name}{SHOWN_RGB}", mids
+    return found
 
 
 Way = Callable[[Asked, Sequence[Analysis], "Mids", int], Decided]
@@ -232,26 +249,15 @@ def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Deci
     for name, decide in OF_SAME_WEIGHTS.items():
         if options.wants(name):
             yield name, decide(asked, analyses, mids, options.block_size)
-    for name, variant in trained_variants(options):
-        if options.wants(title := f"trained anew: {name}"):
-            yield title, first_answers(judged(variant, asked, options.block_size), 3)
-
-
-def variant_names(variants: Path | None) -> list[str]:
-    """What the trained variants are called, by their configurations alone."""
-    from ffaa.methods.ffaa.mids import read_config
-
-    names = []
-    for folder in variant_folders(variants):
-        names.append(f"trained anew: {folder.name}")
-        if read_config(folder / "mids").channel_order == "bgr":
-            names.append(f"trained anew: {folder.name}{SHOWN_RGB}")
-    return names
+    for variant in find_variants(options.variants):
+        if options.wants(variant.title):
+            judgements = judged(variant.load(options.device), asked, options.block_size)
+            yield variant.title, first_answers(judgements, 3)
 
 
 def check_names(options: Options) -> None:
     """Raise InputError for a text of ``only`` that no way to decide has in its name, before anything is answered."""
-    names = [BASE, *OF_SAME_WEIGHTS, *variant_names(options.variants)]
+    names = [BASE, *OF_SAME_WEIGHTS, *(variant.title for variant in find_variants(options.variants))]
     for text in options.named:
         if not any(text in name for name in names):
             raise InputError(f"no way to decide has {text!r} in its name; there are: {'; '.join(names)}")

@@ -71,10 +71,7 @@ def test_a_variant_trained_on_bgr_is_shown_both(tmp_path: Path) -> None:
     for name, order in (("as_is", "rgb"), ("bgr", "bgr")):
         changed = type(settings)(**{**vars(settings), "channel_order": order})
         save_mids(build_mids(changed), tmp_path / name / "mids")
-    found = [
-        (name, mids.settings.channel_order)
-        for name, mids in ablate.trained_variants(ablate.Options(variants=tmp_path, device="cpu"))
-    ]
+    found = [(variant.name, variant.load("cpu").settings.channel_order) for variant in ablate.find_variants(tmp_path)]
     assert found == [("as_is", "rgb"), ("bgr", "bgr"), ("bgr (shown RGB)", "rgb")]
 
 
