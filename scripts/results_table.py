@@ -18,11 +18,11 @@ import numpy as np
 
 from ffaa.config import parse, read_json
 from ffaa.evaluation.predictions import read_lines
-from ffaa.evaluation.result_folder import PREDICTIONS, SUMMARY, known_config
+from ffaa.evaluation.result_folder import MANIFEST, PREDICTIONS, SUMMARY, count_to_score, known_config
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.reporting.grids import signed, with_interval
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, run_door
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, config_hash, run_door
 from ffaa.types import InputError
 
 TITLES = {
@@ -40,31 +40,97 @@ COMPARED = (("calibrated", "probe"), ("calibrated", "opening"), ("calibrated", "
 """Whose AUC is compared with whose on the same pictures."""
 
 
+NO_MATTER = ("device", "compile", "attn_implementation", "block_size")
+"""Options of a run that move its figures by rounding at most."""
+OF_ALL = ("fingerprint", "limit")
+"""What the runs of one table have in common on all benchmarks: weights, and how many pictures were asked for."""
+
+
 @dataclass(frozen=True)
 class Options:
     benchmarks: str = "free_ma,free_people,free_jpeg"
     """Benchmarks, separated by commas."""
     run: str = "ffaa-mini-N3-*"
-    """Pattern of the run's folder; of those that match the newest is shown."""
+    """Names or patterns of the runs' folders, separated by commas; one given by its whole name goes before patterns."""
     results: Path = PROJECT_ROOT / "results"
     """Folder of results; the probe's are in probe/ below it."""
 
+    @property
+    def patterns(self) -> list[str]:
+        """The names and patterns of ``run``."""
+        return [pattern.strip() for pattern in self.run.split(",") if pattern.strip()]
 
-def newest_run(options: Options, benchmark: str) -> Path:
-    """The last finished run that matches, which is said; one on corrupted pictures only where its name is given whole.
+
+def chosen_run(options: Options, benchmark: str) -> Path:
+    """The finished run that is meant, which is said; one on corrupted pictures only where its name is given whole.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or several that were not made in the same way.
     """
     below = options.results / benchmark
-    found = [file.parent for file in below.glob(f"*/{SUMMARY}") if fnmatch(file.parent.name, options.run)]
-    runs = [folder for folder in found if folder.name == options.run or not known_config(folder).get("degrade")]
-    if not runs:
+    runs = sorted(file.parent for file in below.glob(f"*/{SUMMARY}") if is_finished(file.parent))
+    found = [folder for folder in runs if folder.name in options.patterns] or [
+        folder
+        for folder in runs
+        if any(fnmatch(folder.name, pattern) for pattern in options.patterns)
+        and not known_config(folder).get("degrade")
+    ]
+    if not found:
         raise InputError(f"no finished run {options.run} of {benchmark} in {options.results}; eval.py makes one")
-    newest = max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
-    others = f", the newest of {len(runs)}" if len(runs) > 1 else ""
-    print(f"{benchmark}: {newest}{others}", file=sys.stderr)
+    facts = {folder: known_config(folder) for folder in found}
+    keys = {key for of in facts.values() for key in of} - set(NO_MATTER)
+    if differing := differences(facts, sorted(keys | {"fingerprint"})):
+        raise InputError(
+            f"several runs {options.run} of {benchmark} that are not alike: {differing}; "
+            f"--run NAME names the one that is meant (for several benchmarks NAME,NAME)"
+        )
+    newest = max(found, key=lambda folder: (created(folder), folder.name))
+    others = f", the newest of {len(found)}" if len(found) > 1 else ""
+    limit = facts[newest].get("limit", -1)
+    part = f", {limit} pictures at most" if limit != -1 else ""
+    print(f"{benchmark}: {newest}{others}{part}", file=sys.stderr)
     return newest
+
+
+def is_finished(run: Path) -> bool:
+    """Whether every picture that the run was begun on has its line: one that was cut can have a summary too."""
+    number = count_to_score(run)
+    return number is None or len(read_lines(run / PREDICTIONS, texts=False)) >= number
+
+
+def created(run: Path) -> str:
+    """When the run was begun, as text that sorts by time; empty where that is not known."""
+    return str(read_json(run / MANIFEST).get("created", "")) if (run / MANIFEST).is_file() else ""
+
+
+def differences(facts: Mapping[Path, Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """Each run with those of some facts that are not the same in all; empty where all are."""
+
+    def text(value: object) -> str:
+        return config_hash(value) if isinstance(value, Mapping) else str(value)
+
+    apart = [key for key in keys if len({config_hash(of.get(key)) for of in facts.values()}) > 1]
+    if not apart:
+        return ""
+    return ", ".join(
+        f"{run.parent.name}/{run.name} ({', '.join(f'{key} {text(of.get(key))}' for key in apart)})"
+        for run, of in facts.items()
+    )
+
+
+def chosen_runs(options: Options) -> dict[str, Path]:
+    """Benchmark -> the run that is meant.
+
+    Raises:
+        InputError: as `chosen_run`; or the runs of different benchmarks have other weights or another limit.
+    """
+    runs = {name: chosen_run(options, name) for name in map(str.strip, options.benchmarks.split(",")) if name}
+    if differing := differences({run: known_config(run) for run in runs.values()}, OF_ALL):
+        raise InputError(
+            f"the runs are not of one model on as many pictures: {differing}; "
+            "--run NAME,NAME names one of each benchmark, --benchmarks shows fewer"
+        )
+    return runs
 
 
 @dataclass(frozen=True)
@@ -138,9 +204,7 @@ def show(columns: Sequence[str], cells: Callable[[Run], Sequence[str]], *, runs:
 def main() -> int:
     options = parse(Options, prog="results_table.py", description=__doc__ or "")
     runs = {
-        name: read_run(newest_run(options, name), options.results / "probe" / f"{name}.json")
-        for name in map(str.strip, options.benchmarks.split(","))
-        if name
+        name: read_run(run, options.results / "probe" / f"{name}.json") for name, run in chosen_runs(options).items()
     }
     show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
     show(*figures(RANKED, "auc", "AUC"), runs=runs)

@@ -13,8 +13,8 @@ from scripts import results_table
 from tests.reporting.toy_results import Toy
 
 
-def printed(toy: Toy, monkeypatch: pytest.MonkeyPatch, run: str = "run*") -> None:
-    arguments = ["--benchmarks", "free_toy", "--run", run, "--results", str(toy.root / "results")]
+def printed(toy: Toy, monkeypatch: pytest.MonkeyPatch, run: str = "run*", benchmarks: str = "free_toy") -> None:
+    arguments = ["--benchmarks", benchmarks, "--run", run, "--results", str(toy.root / "results")]
     monkeypatch.setattr(sys, "argv", ["results_table.py", *arguments])
     assert results_table.main() == 0
 
@@ -51,9 +51,52 @@ def test_the_newest_run_of_uncorrupted_pictures_is_shown(
     assert capsys.readouterr().err.endswith("free_toy/run\n")
     printed(toy, monkeypatch, "run-jpeg")
     assert capsys.readouterr().err.endswith("free_toy/run-jpeg\n")
-    (toy.run("free_toy", 12, "run-later") / "config.yaml").unlink()
+    begun(toy.run("free_toy", 12, "run-earlier"), "2025-12-31", 12)
+    begun(toy.run("free_toy", 12, "run-best", device="cuda", block_size=32), "2026-01-02", 12)
     printed(toy, monkeypatch)
-    assert capsys.readouterr().err.endswith("free_toy/run-later, the newest of 2\n")
-    (tmp_path / "results" / "free_toy" / "run-later" / "summary.json").write_text("{}")
+    assert capsys.readouterr().err.endswith("free_toy/run-best, the newest of 3\n")
+    (tmp_path / "results" / "free_toy" / "run-best" / "summary.json").write_text("{}")
     with pytest.raises(InputError, match="is no summary of a run"):
         printed(toy, monkeypatch)
+
+
+def begun(run: Path, created: str, n_pictures: int) -> None:
+    (run / "manifest.json").write_text(json.dumps({"created": created, "n_pictures": n_pictures}))
+
+
+def test_a_run_that_was_cut_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = Toy(tmp_path)
+    begun(toy.run("free_toy", 10, "run-cut"), "2026-01-02", 11)
+    with pytest.raises(InputError, match="no finished run"):
+        printed(toy, monkeypatch)
+    begun(toy.run("free_toy", 10), "2026-01-01", 10)
+    printed(toy, monkeypatch)
+    assert capsys.readouterr().err.endswith("free_toy/run\n")
+
+
+def test_runs_that_are_not_alike_must_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = Toy(tmp_path)
+    toy.run("free_toy", 10)
+    toy.run("free_toy", 10, "run-five", limit=5)
+    with pytest.raises(InputError, match=r"free_toy/run \(limit None\), free_toy/run-five \(limit 5\); --run NAME"):
+        printed(toy, monkeypatch)
+    printed(toy, monkeypatch, "run-five")
+    assert capsys.readouterr().err.endswith("free_toy/run-five, 5 pictures at most\n")
+    toy.run("free_other", 10)
+    printed(toy, monkeypatch, "run", "free_toy,free_other")
+    with pytest.raises(InputError, match=r"not of one model .*free_toy/run-five \(limit 5\), free_other/run "):
+        printed(toy, monkeypatch, "run-five,r*", "free_toy,free_other")
+    toy.run("free_toy", 10, "other", seed=1)
+    toy.run("free_toy", 10, "half", dtype="bfloat16")
+    for pattern, reason in (("run,other", r"fingerprint \w+, seed 1"), ("run,half", "dtype bfloat16")):
+        with pytest.raises(InputError, match=reason):
+            printed(toy, monkeypatch, pattern)
+    with pytest.raises(InputError, match=r"not of one model .*other \(fingerprint "):
+        printed(toy, monkeypatch, "other,r*", "free_toy,free_other")
+    (toy.run("free_toy", 10, "run-unknown") / "config.yaml").unlink()
+    with pytest.raises(InputError, match="fingerprint None"):
+        printed(toy, monkeypatch, "run,run-unknown")
