@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -8,9 +9,10 @@ from PIL import Image
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision, shown_part
+from ffaa.methods.ffaa.judging import answer_logits
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids
 from ffaa.reporting.heatmaps import PatchGradCAM, first_component, heat_maps, overlay, patch_grid, place, save_heatmaps
-from ffaa.types import Box, InputError, Verdict
+from ffaa.types import Answer, Box, InputError, Verdict
 
 TINY = MidsConfig(
     vision={
@@ -47,7 +49,7 @@ def picture(width: int = 90, height: int = 60) -> Image.Image:
 
 
 def explain(model: Mids, image: Image.Image, verdict: Verdict, target: str = "match") -> MidsExplanation:
-    return explain_decision(model, MidsProcessor(model.settings, model.tokenizer), image, ANSWER, verdict, target)
+    return explain_decision(model, MidsProcessor(model.settings, model.tokenizer), image, [ANSWER], verdict, target)
 
 
 @pytest.mark.parametrize("eigen_smooth", [False, True])
@@ -64,6 +66,19 @@ def test_maps_lie_on_the_pictures_own_pixels(model: Mids, width: int, height: in
             assert not heat[:, :edge].any() and not heat[:, -edge:].any()
         if height > width:
             assert not heat[:edge].any() and not heat[-edge:].any()
+
+
+@pytest.mark.parametrize("padding_mask", [True, False])
+def test_the_explained_logits_are_those_that_decided(padding_mask: bool) -> None:
+    """Where padding is attended to, the other answers have a say through their length."""
+    model = build_mids(replace(TINY, padding_mask=padding_mask), seed=4)
+    processor, image, texts = MidsProcessor(model.settings, model.tokenizer), picture(), [ANSWER, ANSWER * 2, "no"]
+    answers = [Answer(text, Verdict.FAKE) for text in texts]
+    decided = torch.tensor(answer_logits(model, processor, [image], [answers])[0])
+    for chosen, logits in enumerate(decided):
+        explained = explain_decision(model, processor, image, texts, Verdict.FAKE, chosen=chosen)
+        found = explained.module(explained.pixel_values)[0]
+        torch.testing.assert_close(found.detach(), logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

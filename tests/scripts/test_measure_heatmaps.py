@@ -163,7 +163,7 @@ def test_a_map_of_another_logit_is_refused(toy: Path, monkeypatch: pytest.Monkey
 
     def other(method: Ffaa, request: Request, analysis: Analysis) -> Any:
         text = "Image description: none.\nForgery reasoning: quite another answer.\nAnalysis result: fake"
-        return explain_decision(method._selector, method._processor, request.image, text, Verdict.FAKE)
+        return explain_decision(method._selector, method._processor, request.image, [text], Verdict.FAKE)
 
     monkeypatch.setattr(Ffaa, "explain", other)
     with pytest.raises(RuntimeError, match=r"a\.png: maps of the logits"):

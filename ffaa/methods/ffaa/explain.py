@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -17,14 +17,15 @@ TARGETS = ("match", "class")
 
 
 class MidsOnOneAnswer(nn.Module):
-    """MIDS as a function of the picture alone, one answer held fixed: (1, 3, S, S) -> logits (1, 4) in fp32.
+    """MIDS as a function of the picture alone, its answers held fixed: (1, 3, S, S) -> one's logits (1, 4) in fp32.
 
     The towers run once, without graph; only the head is differentiated, from its first projections on.
     """
 
-    def __init__(self, model: Mids, inputs: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: Mids, inputs: Mapping[str, Tensor], chosen: int) -> None:
         super().__init__()
         self.model = model
+        self.chosen = chosen
         with torch.no_grad():
             self.mask = visible_tokens(inputs["attention_mask"].flatten(0, 1))
             self.text = model.text_states(inputs["input_ids"].flatten(0, 1), self.mask)
@@ -34,19 +35,28 @@ class MidsOnOneAnswer(nn.Module):
         """``pixel_values`` are those given at construction, whose states are kept; grad-cam reads only their size."""
         leaves = [states.detach().requires_grad_(True) for states in self.vision]
         with torch.enable_grad():
-            return self.model.head(leaves, self.text, self.mask)[:, 0].float()
+            return self.model.head(leaves, self.text, self.mask)[:, self.chosen].float()
 
 
 class MidsExplanation:
     """What a heat map needs of MIDS's decision (satisfies ``ffaa.methods.base.Explanation``)."""
 
     def __init__(
-        self, model: Mids, processor: MidsProcessor, image: Image.Image, answer: str, verdict: Verdict, target: str
+        self,
+        model: Mids,
+        processor: MidsProcessor,
+        image: Image.Image,
+        answers: Sequence[str],
+        chosen: int,
+        verdict: Verdict,
+        target: str,
     ) -> None:
         parameter = next(model.parameters())
-        inputs = {name: tensor.to(parameter.device) for name, tensor in processor([image], [[answer]]).items()}
+        if model.settings.padding_mask:  # else the padding up to the longest answer has a say in every logit
+            answers, chosen = [answers[chosen]], 0
+        inputs = {name: tensor.to(parameter.device) for name, tensor in processor([image], [answers]).items()}
         self.pixel_values = inputs["pixel_values"] = inputs["pixel_values"].to(parameter.dtype)
-        self.module: nn.Module = MidsOnOneAnswer(model, inputs)
+        self.module: nn.Module = MidsOnOneAnswer(model, inputs, chosen)
         streams = cast("list[VisionStream]", list(model.streams))
         self.layers: Mapping[str, nn.Module] = {
             f"layer{index}": stream.projector for index, stream in zip(model.layer_indices, streams, strict=True)
@@ -59,17 +69,19 @@ def explain_decision(
     model: Mids,
     processor: MidsProcessor,
     image: Image.Image,
-    answer: str,
+    answers: Sequence[str],
     verdict: Verdict,
     target: str = "match",
+    *,
+    chosen: int = 0,
 ) -> MidsExplanation:
-    """Prepare heat maps of the decision for ``answer`` (the chosen one, as written) on ``image``.
+    """Prepare heat maps of the decision for the chosen one of ``answers`` (as written, all that MIDS saw) on ``image``.
 
     ``target`` is ``match``: the logit whose sigmoid is the match score (l0 - l2 for real, l3 - l1 for fake; for an
     unparsed answer the log odds of fake, from which the score then comes), or ``class``: the published single logit
     (l0 or l3). Raises InputError for another target, or ``class`` on an unparsed answer.
     """
-    return MidsExplanation(model, processor, image, answer, verdict, target)
+    return MidsExplanation(model, processor, image, answers, chosen, verdict, target)
 
 
 def _target(verdict: Verdict, target: str) -> Callable[[Tensor], Tensor]:

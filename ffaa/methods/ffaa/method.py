@@ -8,9 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-
 from ffaa.backbones.generation import GenerationEngine, GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import MllmConfig
 from ffaa.backbones.vision import Source
@@ -26,8 +23,8 @@ from ffaa.methods.checkpoint import (
     on_its_bases,
     writer_identity,
 )
-from ffaa.methods.ffaa.decision import decide
 from ffaa.methods.ffaa.explain import MidsExplanation, explain_decision
+from ffaa.methods.ffaa.judging import answer_logits, judged
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids, read_config
 from ffaa.methods.writing import WritesAnswers
 from ffaa.metrics.calibration import Calibration
@@ -95,16 +92,18 @@ class Ffaa(WritesAnswers):
         if not requests:
             return []
         answers = [self._ordered(self._asked(request), row) for request, row in zip(requests, texts, strict=True)]
-        logits = self._logits([request.image for request in requests], answers)
+        images = [request.image for request in requests]
+        logits = answer_logits(self._selector, self._processor, images, answers)
         return [
-            calibrated(self._analysis(request, row, scores), self.calibration)
+            calibrated(judged(request.id, row, scores), self.calibration)
             for request, row, scores in zip(requests, answers, logits, strict=True)
         ]
 
     def explain(self, request: Request, analysis: Analysis) -> MidsExplanation:
         """What of the picture made MIDS believe the chosen answer, for ``ffaa.reporting.heatmaps``."""
-        answer = analysis.answer
-        return explain_decision(self._selector, self._processor, request.image, answer.text, answer.verdict)
+        texts = [answer.text for answer in analysis.answers]
+        verdict = analysis.answer.verdict
+        return explain_decision(self._selector, self._processor, request.image, texts, verdict, chosen=analysis.chosen)
 
     @property
     def _selector(self) -> Mids:
@@ -131,33 +130,6 @@ class Ffaa(WritesAnswers):
         # As published, only `real` puts the fake presumption first; an answer without a verdict counts as fake here.
         opposite_first = presumed[::-1] if free.verdict is Verdict.REAL else presumed
         return (free, *opposite_first)[: self.generate_num]
-
-    @torch.inference_mode()
-    def _logits(self, images: Sequence[Image.Image], answers: Sequence[Sequence[Answer]]) -> list[list[list[float]]]:
-        """MIDS's four logits of each answer of each picture."""
-        # Where padding is attended to, it is that of one picture's own answers, as published.
-        together = len(images) if self._selector.settings.padding_mask else 1
-        device = next(self._selector.parameters()).device
-        logits: list[list[list[float]]] = []
-        for start in range(0, len(images), max(1, together)):
-            block = slice(start, start + together)
-            inputs = self._processor(images[block], [[answer.text for answer in row] for row in answers[block]])
-            moved = {name: tensor.to(device) for name, tensor in inputs.items()}
-            logits += self._selector(**moved).logits.float().tolist()
-        return logits
-
-    @staticmethod
-    def _analysis(request: Request, answers: tuple[Answer, ...], logits: list[list[float]]) -> Analysis:
-        decision = decide(logits, [answer.verdict for answer in answers])
-        return Analysis(
-            verdict=decision.verdict,
-            score=decision.score,
-            answers=answers,
-            chosen=decision.chosen,
-            match_scores=decision.match_scores,
-            logits=tuple(tuple(row) for row in logits),
-            id=request.id,
-        )
 
 
 def load(

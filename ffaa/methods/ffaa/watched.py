@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from ffaa.backbones.generation import GenerationSettings, TransformersEngine
 from ffaa.backbones.mllm import Mllm
 from ffaa.data.formats import TrainingSet
@@ -13,7 +11,7 @@ from ffaa.data.images import inside, open_image
 from ffaa.dialogue.answers import read
 from ffaa.dialogue.prompts import free_question
 from ffaa.methods.base import Watch
-from ffaa.methods.ffaa.decision import decide
+from ffaa.methods.ffaa.judging import answer_logits, judged
 from ffaa.methods.ffaa.mids import Mids, MidsProcessor
 from ffaa.methods.ffaa.mids_data import ANSWER_CLAIMS, PICTURE_LABELS
 from ffaa.types import Analysis, Answer, Record, Verdict
@@ -61,16 +59,10 @@ def watch_choices(model: Mids, processor: MidsProcessor, data: TrainingSet) -> W
     records = distinct(data.records)
     paths = [inside(data.root, record.image) for record in records]
 
-    @torch.inference_mode()
     def analyze(indices: Sequence[int]) -> list[Analysis]:
         rows = [[_as_answer(dict(answer)) for answer in records[index].answers] for index in indices]
-        pictures = [open_image(paths[index]) for index in indices]
-        inputs = processor(pictures, [[answer.text for answer in row] for row in rows])
-        device = next(model.parameters()).device
-        logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.float().tolist()
-        return [
-            _chosen(records[index].id, row, scores) for index, row, scores in zip(indices, rows, logits, strict=True)
-        ]
+        logits = answer_logits(model, processor, [open_image(paths[index]) for index in indices], rows)
+        return [judged(records[index].id, row, said) for index, row, said in zip(indices, rows, logits, strict=True)]
 
     return Watch(paths, [record.label for record in records], analyze)
 
@@ -78,16 +70,3 @@ def watch_choices(model: Mids, processor: MidsProcessor, data: TrainingSet) -> W
 def _as_answer(answer: dict[str, object]) -> Answer:
     said = answer["result"]
     return Answer(str(answer["content"]), Verdict(str(said)) if said in ANSWER_CLAIMS else Verdict.UNPARSED)
-
-
-def _chosen(name: str, answers: Sequence[Answer], logits: Sequence[Sequence[float]]) -> Analysis:
-    decision = decide(logits, [answer.verdict for answer in answers])
-    return Analysis(
-        verdict=decision.verdict,
-        score=decision.score,
-        answers=tuple(answers),
-        chosen=decision.chosen,
-        match_scores=decision.match_scores,
-        logits=tuple(tuple(row) for row in logits),
-        id=name,
-    )

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
 from ffaa.methods.ffaa.convert import as_published, convert_mids, published_mids
-from ffaa.methods.ffaa.method import Ffaa
+from ffaa.methods.ffaa.judging import answer_logits
 from ffaa.methods.ffaa.mids import Mids, MidsConfig, MidsProcessor, build_mids, load_mids
-from ffaa.types import Answer, Hypothesis, InputError, Request, Verdict
+from ffaa.types import Answer, Hypothesis, InputError, Verdict
 from tests.backbones.published_llava import tower_states
 
 HEADS, WIDTH, VISION = 8, 32, 48
@@ -159,15 +159,14 @@ def test_logits_are_those_of_the_formulas(towers: MidsConfig, tmp_path: Path) ->
 
 def test_a_picture_s_padding_is_its_own_whatever_it_is_scored_with(towers: MidsConfig, tmp_path: Path) -> None:
     model = load_mids(converted(published(), replace(towers, mask_answers=False), tmp_path))
-    method = Ffaa(None, model, fingerprint={}, written_by={})
+    processor = MidsProcessor(model.settings, model.tokenizer)
     rows = [
         [Answer(text=text, verdict=Verdict.REAL, question="", hypothesis=Hypothesis.NONE) for text in row]
         for row in ANSWERS
     ]
-    requests = [Request(image=image, id=str(index)) for index, image in enumerate(pictures())]
-    images = [request.image for request in requests]
-    together = method._logits(images, rows)
-    apart = [method._logits([image], [row])[0] for image, row in zip(images, rows, strict=True)]
+    images = pictures()
+    together = answer_logits(model, processor, images, rows)
+    apart = [answer_logits(model, processor, [image], [row])[0] for image, row in zip(images, rows, strict=True)]
     np.testing.assert_allclose(together, apart, atol=1e-6)
 
 
