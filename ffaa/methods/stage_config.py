@@ -197,6 +197,13 @@ class StageConfig:
             raise InputError(f"option {name} of stage {self.stage} is a share from 0 to 1, not {value!r}")
         return float(value)
 
+    def mixstyle_share(self) -> float:
+        """Option ``mixstyle``. Raises InputError as `share_option`, or where a batch is one picture alone."""
+        share = self.share_option("mixstyle")
+        if share and self.batch_size < 2:
+            raise InputError("option mixstyle mixes the pictures of a batch: it needs --batch_size 2 or more, or 0")
+        return share
+
     def switch_option(self, name: str, default: bool) -> bool:
         """An option that is on or off. Raises InputError when it is neither."""
         value = self.options.get(name, default)

@@ -266,7 +266,7 @@ class MllmStage:
         data = read_stage_data(config, RECORDS_FILE)
         train = ConversationDataset(data.train)
         validation = ConversationDataset(data.validation) if data.validation else None
-        mixstyle = config.share_option("mixstyle")
+        mixstyle = config.mixstyle_share()
         dtype = pick_dtype(config.dtype, pick_device(config.device))
         mllm = build_mllm(settings.mllm, dtype=dtype, seed=config.seed, quantize=quantize)
         refuse_of_one_view(config, mllm)

@@ -95,8 +95,8 @@ class ProjectorWarmup(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(9 * width, classes) for name, classes in HEADS.items()})
         self.mask_head = nn.Linear(width, 1)
 
-    def forward(self, features: Tensor, targets: Tensor, mask: Tensor) -> WarmupOutput:
-        """``targets`` (N, len(HEADS)) with -100 where a head has nothing to say; ``mask`` (N, P) in [0, 1]."""
+    def forward(self, features: Tensor, labels: Tensor, mask: Tensor) -> WarmupOutput:
+        """``labels`` (N, len(HEADS)) with -100 where a head has nothing to say; ``mask`` (N, P) in [0, 1]."""
         if self.training and self.mixstyle:
             features = mix_statistics(features, self.mixstyle)
         tokens = self.norm(self.project((features.float() - self.mean) / self.std))
@@ -106,7 +106,7 @@ class ProjectorWarmup(nn.Module):
         logits = {name: head(summary) for name, head in self.heads.items()}
         loss = _MASK_WEIGHT * F.binary_cross_entropy_with_logits(self.mask_head(tokens).squeeze(-1).float(), mask)
         for column, (name, scores) in enumerate(logits.items()):
-            target = targets[:, column]
+            target = labels[:, column]
             if bool((target != _IGNORED).any()):
                 weight = _WEIGHTS.get(name, _FACT_WEIGHT)
                 loss = loss + weight * F.cross_entropy(scores.float(), target, ignore_index=_IGNORED)
@@ -125,7 +125,7 @@ class ProjectorWarmup(nn.Module):
         The standardisation goes into the first layer; the output's deviation on ``sample`` (N, P, C) is brought to
         that of the language model's embeddings.
         """
-        tokens = self.project((sample.float() - self.mean) / self.std)
+        tokens = self.project((sample.to(self.mean.device).float() - self.mean) / self.std)
         scale = embedding_std / tokens.std()
         first = self.projector.linear_1.weight / self.std
         return {
@@ -160,7 +160,7 @@ class FeatureDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {
             "features": torch.from_numpy(self.features[index].copy()),
-            "targets": torch.tensor(self.targets[index]),
+            "labels": torch.tensor(self.targets[index]),
             "mask": torch.from_numpy(self.masks[index]),
         }
 
@@ -183,7 +183,7 @@ class ProjectorStage:
         mean, std = sample.mean((0, 1)), sample.std((0, 1)) + 1e-4
         torch.manual_seed(config.seed)
         projector = mllm.model.model.multi_modal_projector
-        model = ProjectorWarmup(projector, embeddings.shape[1], mean, std, config.share_option("mixstyle"))
+        model = ProjectorWarmup(projector, embeddings.shape[1], mean, std, config.mixstyle_share())
         embedding_std = float(embeddings.detach().std())
 
         def save(folder: Path) -> None:

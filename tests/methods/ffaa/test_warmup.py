@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from ffaa.forge.explain import Wording
 from ffaa.forge.facts import Terciles
-from ffaa.methods.ffaa.warmup import HEADS, ProjectorWarmup, head_targets
+from ffaa.methods.base import StageRun
+from ffaa.methods.ffaa.warmup import HEADS, ProjectorWarmup, head_targets, stack
+from ffaa.methods.stage_config import ParameterGroup, StageConfig
+from ffaa.training.trainer import StageTrainer, training_arguments
 
 WIDTH, LANGUAGE = 8, 16
 
@@ -43,6 +49,20 @@ def test_heads_without_a_target_have_no_say() -> None:
     model(features, targets, mask).loss.backward()
     assert model.heads["label"].weight.grad is not None
     assert model.heads["region"].weight.grad is None
+
+
+def test_the_validation_set_has_a_loss_and_samples_are_counted(tmp_path: Path) -> None:
+    labels, mask = torch.zeros(len(HEADS), dtype=torch.long), torch.zeros(9)
+    samples = [{"features": torch.randn(9, 2 * WIDTH), "labels": labels, "mask": mask} for _ in range(4)]
+    groups = [ParameterGroup(".*", 1e-3)]
+    config = StageConfig(stage="projector", data=tmp_path, output=tmp_path, groups=groups, batch_size=2, report_to=[])
+    config = replace(config, device="cpu", dtype="float32", log_steps=1, max_steps=2)
+    run = StageRun(make_model(), samples, samples, stack, lambda folder: None)  # type: ignore[arg-type]
+    trainer = StageTrainer(run, config, training_arguments(config))
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] > 0
+    trained = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(trained) == 2 and all(entry["samples_per_second"] > 0 for entry in trained)
 
 
 def test_targets_say_what_was_done_and_measured() -> None:
