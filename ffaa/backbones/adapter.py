@@ -147,9 +147,14 @@ def restore_adapter(model: PeftModel, folder: Path) -> None:
     """Put a saved adapter and projector into a model with fresh ones, to train on.
 
     Raises:
-        InputError: no adapter in ``folder``, or its tensors are not exactly the model's.
+        InputError: no adapter in ``folder``, its tensors are not exactly the model's, or they were trained at another
+            scale.
     """
-    _, tensors = _read_adapter(folder)
+    settings, tensors = _read_adapter(folder)
+    own = model.peft_config["default"]
+    for name in ("r", "lora_alpha", "use_rslora"):  # of which the last two no shape of a tensor tells
+        if settings[name] != getattr(own, name):
+            raise InputError(f"the adapter in {folder} has {name} = {settings[name]}, not {getattr(own, name)}")
     check_tensors(get_peft_model_state_dict(model, save_embedding_layers=False), tensors, folder / WEIGHTS_FILE)
     set_peft_model_state_dict(model, tensors)
 

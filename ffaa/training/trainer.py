@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
-from ffaa.backbones.adapter import check_tensors
+from ffaa.backbones.adapter import check_numbers, check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
@@ -157,7 +157,12 @@ class StageTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in sorted(self.learning().items())}
+        self.refuse_overflow(tensors)
         save_file(tensors, folder / TRAINABLE_FILE)
+
+    def refuse_overflow(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Raises InputError when what learns is no finite number any more; it must not take a sound state's place."""
+        check_numbers(tensors, f"step {self.state.global_step} (a lower learning rate may help; sound states are kept)")
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(Path(super()._get_output_dir(trial)) / UNFINISHED)
@@ -219,9 +224,10 @@ def _train(stage: Stage, config: StageConfig) -> Path:
         dump_yaml(config, config.output / "train.yaml")
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     if run.validation is not None:
-        trainer.log(trainer.evaluate())
+        trainer.evaluate()  # which logs what it finds
     with whole(trainer.result), saving(config.output):
         if trainer.is_world_process_zero():
+            trainer.refuse_overflow(trainer.learning())
             run.save(config.output)
     if trainer.is_world_process_zero():
         write_manifest(config.output / "manifest.json", trainable_parameters=count, log=trainer.state.log_history)
@@ -301,6 +307,7 @@ def training_arguments(config: StageConfig) -> TrainingArguments:
         save_steps=config.save_steps,
         save_total_limit=None,  # StageTrainer removes old states, once the new one is whole
         logging_steps=config.log_steps,
+        logging_nan_inf_filter=False,  # which would show a loss that is no number as the mean of those before
         eval_strategy="no",
         seed=config.seed,
         data_seed=config.seed,

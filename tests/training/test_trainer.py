@@ -102,6 +102,42 @@ def test_it_goes_on_from_an_adapter(data: Path, tmp_path: Path) -> None:
         assert torch.equal(tensor, saved[name])
 
 
+def test_an_adapter_of_another_scale_is_refused(data: Path, tmp_path: Path) -> None:
+    """Its tensors have the same shapes, but would start with another change of the model than they were trained to."""
+    first = train(find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "first", max_steps=1))
+    settings = first / "mllm" / "adapter_config.json"
+    values = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**values, "lora_alpha": 2 * values["lora_alpha"]}))
+    with pytest.raises(InputError, match="has lora_alpha = "):
+        find_stage("ffaa", "mllm").prepare(mllm_config(data, tmp_path / "second", init=first))
+
+
+def test_weights_that_overflow_end_the_training_and_sound_states_stay(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = StageTrainer.training_step
+
+    def overflow(self: StageTrainer, *arguments: object, **keywords: object) -> torch.Tensor:
+        if self.state.global_step == 3:
+            next(iter(self.learning().values())).data.fill_(float("nan"))
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(StageTrainer, "training_step", overflow)
+    config = mllm_config(data, tmp_path / "out", max_steps=6)
+    with pytest.raises(InputError, match=r"step 4 .*no finite numbers"):
+        train(find_stage("ffaa", "mllm"), replace(config, save_steps=2, log_steps=1))
+    assert not (tmp_path / "out" / "mllm").exists()
+    found = last_whole_state(tmp_path / "out" / "checkpoints")
+    assert found is not None and found[0].name == "checkpoint-2"
+
+
+@pytest.mark.parametrize("stage", ["mllm", "projector"])
+def test_mixing_pictures_needs_two_in_a_batch(stage: str, data: Path, tmp_path: Path) -> None:
+    config = replace(mllm_config(data, tmp_path / "out", options={"mixstyle": 0.5}), stage=stage, batch_size=1)
+    with pytest.raises(InputError, match="batch_size 2 or more"):
+        config.mixstyle_share()
+
+
 def test_mids_goes_on_from_a_mids_of_its_own_shape(data: Path, tmp_path: Path) -> None:
     groups = [ParameterGroup(".*", 1e-2)]
     config = replace(mllm_config(data, tmp_path / "first", max_steps=2), stage="mids", groups=groups)
