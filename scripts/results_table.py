@@ -6,7 +6,6 @@ intervals are by person or video where the benchmark tells (groups.json).
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from ffaa.config import parse, read_json
+from ffaa.evaluation.finished import benchmark_of
 from ffaa.evaluation.predictions import read_lines
 from ffaa.evaluation.result_folder import MANIFEST, PREDICTIONS, SUMMARY, count_to_score, known_config
+from ffaa.evaluation.runner import data_fingerprint
 from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
 from ffaa.reporting.grids import signed, with_interval
@@ -54,6 +55,8 @@ class Options:
     """Names or patterns of the runs' folders, separated by commas; one given by its whole name goes before patterns."""
     results: Path = PROJECT_ROOT / "results"
     """Folder of results; the probe's are in probe/ below it."""
+    benchmark_root: Path = PROJECT_ROOT / "benchmark"
+    """Folder of the benchmarks, read only where the probe stands beside a run on some of a benchmark's pictures."""
 
     @property
     def patterns(self) -> list[str]:
@@ -143,7 +146,26 @@ class Run:
     scores: Mapping[str, Sequence[float]]
 
 
-def read_run(run: Path, probe: Path) -> Run:
+def probe_scores(probe: Path, run: Path, root: Path) -> dict[str, Any]:
+    """Picture -> the probe's P(fake), of the pictures that the run was made on: ids are 00000.jpg in every benchmark.
+
+    Raises:
+        InputError: the probe scored other pictures than the run's, or its file does not say which.
+    """
+    found = read_json(probe)
+    config = known_config(run)
+    # The fingerprint of a run on some pictures is theirs alone. That they are of the benchmark in `root` is checked
+    # there, and so the probe's must be that of the whole of it.
+    data = config.get("data") if config.get("limit", -1) == -1 else data_fingerprint(benchmark_of(run, root))
+    if "scores" not in found or data is None or found.get("data") != data:
+        raise InputError(
+            f"{probe} is not of the pictures of {run} (data {found.get('data')}, not {data}); "
+            "scripts/data/probe_benchmarks.py makes it anew"
+        )
+    return dict(found["scores"])
+
+
+def read_run(run: Path, probe: Path, root: Path) -> Run:
     """The run, and the probe on exactly its pictures."""
     found: dict[str, Mapping[str, Any]] = dict(read_json(run / SUMMARY).get("decisions") or {})
     if "method" not in found:
@@ -152,7 +174,7 @@ def read_run(run: Path, probe: Path) -> Run:
     labels, groups = [line["label"] for line in lines], groups_of(lines)
     scores: dict[str, list[float]] = {}
     if probe.is_file():
-        scored = json.loads(probe.read_text())["scores"]
+        scored = probe_scores(probe, run, root)
         if unknown := [line["id"] for line in lines if line["id"] not in scored]:
             raise InputError(f"{probe} has no score of {unknown[0]!r}; scripts/data/probe_benchmarks.py makes it anew")
         scores["probe"] = [float(scored[line["id"]]) for line in lines]
@@ -204,7 +226,8 @@ def show(columns: Sequence[str], cells: Callable[[Run], Sequence[str]], *, runs:
 def main() -> int:
     options = parse(Options, prog="results_table.py", description=__doc__ or "")
     runs = {
-        name: read_run(run, options.results / "probe" / f"{name}.json") for name, run in chosen_runs(options).items()
+        name: read_run(run, options.results / "probe" / f"{name}.json", options.benchmark_root)
+        for name, run in chosen_runs(options).items()
     }
     show(*figures(COLUMNS, "accuracy", "ACC"), runs=runs)
     show(*figures(RANKED, "auc", "AUC"), runs=runs)

@@ -1,7 +1,8 @@
 """Score benchmarks by the linear probe that every model must beat, trained on the same pictures as FFAA-mini.
 
-Writes ``<out>/<benchmark>.json``: settings, figures with 95 % intervals, and P(fake) of every picture by its name. The
-sets are valid where the probe's AUC on ``mini_ma`` lies within .86 and .93, on its one-region edits within .68 and .80.
+Writes ``<out>/<benchmark>.json``: the hash of the pictures (``data``, as in a run's config), settings, figures with
+95 % intervals, and P(fake) of every picture by its name. The sets are valid where the probe's AUC on ``mini_ma`` lies
+within .86 and .93, on its one-region edits within .68 and .80.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ffaa.config import Switch, parse
 from ffaa.data.benchmark import list_benchmarks, load_benchmark
 from ffaa.data.images import inside
+from ffaa.evaluation.runner import data_fingerprint
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.forgery import Kind
 from ffaa.metrics.detection import decision_metrics
@@ -116,6 +118,7 @@ def _score_benchmark(name: str, probe: Any, settings: ProbeSettings, dtype: torc
             print(_row(f"  {kind}", part), flush=True)
     result = {
         "benchmark": benchmark.name,
+        "data": data_fingerprint(benchmark),
         "settings": {**to_plain(settings), "dtype": str(dtype).removeprefix("torch.")},
         "metrics": figures,
         "scores": {item.id: round(float(score), 6) for item, score in zip(benchmark.items, scores, strict=True)},

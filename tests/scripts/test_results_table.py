@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ffaa.data.benchmark import load_benchmark, write_benchmark
+from ffaa.evaluation.runner import data_fingerprint, select
 from ffaa.types import InputError
 from scripts import results_table
 from tests.reporting.toy_results import Toy
@@ -23,20 +25,43 @@ def test_figures_are_those_of_the_summary_and_of_the_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy = Toy(tmp_path)
-    folder = toy.run("free_toy", 40)
+    folder = toy.run("free_toy", 40, data="272c4103")
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     probe = tmp_path / "results" / "probe" / "free_toy.json"
     probe.parent.mkdir()
     # A probe that is the method with the sign turned: its AUC is what is left of one.
-    probe.write_text(json.dumps({"scores": {line["id"]: 1 - line["score"] for line in lines}}))
+    scores = {line["id"]: 1 - line["score"] for line in lines}
+    probe.write_text(json.dumps({"data": "272c4103", "scores": scores}))
     printed(toy, monkeypatch)
     out = capsys.readouterr().out
     found = json.loads((folder / "summary.json").read_text())["decisions"]["method"]
     assert f"{100 * found['accuracy']:.1f} [" in out and f"{100 * found['auc']:.1f} [" in out
     assert f"| {100 * (1 - found['auc']):.1f} [" in out and "| `free_toy` | 20 / 20 |" in out
-    probe.write_text(json.dumps({"scores": {}}))
-    with pytest.raises(InputError, match="has no score of"):
-        printed(toy, monkeypatch)
+    for content, reason in (
+        ({"data": "272c4103", "scores": {}}, "has no score of"),
+        ({"data": "another", "scores": scores}, "not of the pictures .*data another, not 272c4103"),
+        ({"scores": scores}, "data None, not 272c4103.*probe_benchmarks.py makes it anew"),
+    ):
+        probe.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=reason):
+            printed(toy, monkeypatch)
+
+
+def test_the_probe_beside_a_run_on_some_pictures(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.benchmark("free_toy", 6)
+    root, probe = tmp_path / "benchmark", tmp_path / "probe.json"
+    write_benchmark(root / "free_toy", {f"{n:05d}.jpg": "fake" if n % 2 else "real" for n in range(6)})
+    benchmark = load_benchmark("free_toy", root)
+    run = toy.run("free_toy", 2, limit=2, data=data_fingerprint(select(benchmark, 2)))
+    probe.write_text(json.dumps({"data": data_fingerprint(benchmark), "scores": {"00000.jpg": 0.5}}))
+    assert results_table.probe_scores(probe, run, root) == {"00000.jpg": 0.5}
+    probe.write_text(json.dumps({"data": "another", "scores": {}}))
+    with pytest.raises(InputError, match="not of the pictures"):
+        results_table.probe_scores(probe, run, root)
+    (root / "free_toy" / "imgs" / "00005.jpg").write_bytes(b"another picture")
+    with pytest.raises(InputError, match="was made on another free_toy"):
+        results_table.probe_scores(probe, toy.run("free_toy", 6, "all", limit=6, data="x"), root)
 
 
 def test_the_newest_run_of_uncorrupted_pictures_is_shown(
