@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffaa.config import Switch, parse
-from ffaa.data.benchmark import list_benchmarks, load_benchmark
+from ffaa.data.benchmark import Item, list_benchmarks, load_benchmark
 from ffaa.data.images import inside
 from ffaa.evaluation.runner import data_fingerprint
 from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.forgery import Kind
-from ffaa.metrics.detection import decision_metrics
+from ffaa.metrics.detection import decision_metrics, groups_of
 from ffaa.metrics.ranking import roc_auc
 from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, pick_device, pick_dtype, run_door, to_plain
 from ffaa.types import InputError
@@ -67,18 +67,27 @@ def choose_regularisation(
     return max(aucs, key=lambda value: aucs[value])
 
 
-def figures_of(labels: Sequence[str], scores: np.ndarray, kinds: Sequence[str]) -> dict[str, Any]:
-    """ACC, AUC and the rest over all pictures, and over the real ones and the fakes of each kind."""
+def figures_of(items: Sequence[Item], scores: np.ndarray, kinds: Sequence[str]) -> dict[str, Any]:
+    """ACC, AUC and the rest over all pictures, and over the real ones and the fakes of each kind.
+
+    Intervals are by person or video where the benchmark tells, as those of the runs that the probe is shown beside.
+    """
+    groups = groups_of([{"id": item.id, "group": item.group} for item in items])
 
     def figures(kept: Sequence[int]) -> dict[str, Any]:
         verdicts = ["fake" if scores[i] > 0.5 else "real" for i in kept]
-        return decision_metrics([labels[i] for i in kept], verdicts, [float(scores[i]) for i in kept])
+        return decision_metrics(
+            [items[i].label for i in kept],
+            verdicts,
+            [float(scores[i]) for i in kept],
+            groups=None if groups is None else [groups[i] for i in kept],
+        )
 
     of_kind = {
         kind: figures([i for i, other in enumerate(kinds) if other in (Kind.REAL, kind)])
         for kind in sorted(set(kinds) - {Kind.REAL})
     }
-    return {**figures(range(len(labels))), "by_kind": of_kind}
+    return {**figures(range(len(items))), "by_kind": of_kind}
 
 
 def _names(options: Options) -> list[str]:
@@ -110,8 +119,7 @@ def _score_benchmark(name: str, probe: Any, settings: ProbeSettings, dtype: torc
     paths = [item.path for item in benchmark.items]
     features = probe_features(paths, options.features / benchmark.name, settings, dtype)
     scores = probe.predict_proba(features)[:, 1]
-    labels = [item.label for item in benchmark.items]
-    figures = figures_of(labels, scores, [kind_of[item.id] for item in benchmark.items])
+    figures = figures_of(benchmark.items, scores, [kind_of[item.id] for item in benchmark.items])
     print(_row(benchmark.name, figures), flush=True)
     if len(figures["by_kind"]) > 1:
         for kind, part in figures["by_kind"].items():
