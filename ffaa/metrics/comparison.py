@@ -42,10 +42,10 @@ class DeLong:
 
     difference: float
     """Within -1..1."""
-    interval: Interval
-    """95 %, normal, cut to -1..1."""
+    interval: Interval | None
+    """95 %, normal, cut to -1..1; None where a class has one picture, of which no variance is known."""
     p: float | None
-    """Two-sided; None where the difference is not 0 and its variance is: two scores without a single misplaced pair."""
+    """Two-sided; None likewise, and where the difference is not 0 and its variance is: no pair is misplaced."""
     aucs: tuple[float, float]
     n: int
 
@@ -111,8 +111,10 @@ def delong(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> DeLon
     won = [_shares_won(scores, truth) for scores in both]
     aucs = (float(won[0][0].mean()), float(won[1][0].mean()))
     by_fake, by_real = (won[0][at] - won[1][at] for at in (0, 1))
-    variance = sum(float(part.var(ddof=1)) / part.size for part in (by_fake, by_real) if part.size > 1)
-    difference, error = float(by_fake.mean()), math.sqrt(variance)
+    difference = float(by_fake.mean())
+    if min(by_fake.size, by_real.size) < 2:
+        return DeLong(difference, None, None, aucs, truth.size)
+    error = math.sqrt(sum(float(part.var(ddof=1)) / part.size for part in (by_fake, by_real)))
     p = math.erfc(abs(difference) / error / math.sqrt(2)) if error > 1e-12 else 1.0 if abs(difference) < 1e-12 else None
     interval = max(-1.0, difference - _Z95 * error), min(1.0, difference + _Z95 * error)
     return DeLong(difference, interval, p, aucs, truth.size)

@@ -68,6 +68,7 @@ def test_delong_against_all_pairs() -> None:
     assert found is not None
     assert found.aucs == pytest.approx((roc_auc_score(labels, first), roc_auc_score(labels, second)))
     assert found.difference == pytest.approx(found.aucs[0] - found.aucs[1])
+    assert found.interval is not None
     assert found.interval[1] - found.interval[0] == pytest.approx(2 * 1.959964 * math.sqrt(variance), abs=1e-6)
     assert found.p == pytest.approx(math.erfc(abs(found.difference) / math.sqrt(2 * variance)))
 
@@ -95,8 +96,15 @@ def test_degenerate_scores() -> None:
     assert same is not None and (same.difference, same.p, same.interval) == (0.0, 1.0, (0.0, 0.0))
     opposite = delong(labels, [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1])
     assert opposite is not None and (opposite.difference, opposite.p) == (1.0, None)
-    one_each = delong([0, 1], [0.2, 0.8], [0.2, 0.8])
-    assert one_each is not None and one_each.p == 1.0
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 1], [0, 1, 1, 1]])
+def test_one_picture_of_a_class_tells_no_variance(labels: list[int]) -> None:
+    first, second = [0.2, 0.4, 0.6, 0.5][: len(labels)], [0.5, 0.4, 0.1, 0.2][: len(labels)]
+    for scores in (first, second):
+        found = delong(labels, first, scores)
+        assert found is not None and (found.p, found.interval) == (None, None)
+        assert found.difference == pytest.approx(roc_auc_score(labels, first) - roc_auc_score(labels, scores))
 
 
 @settings(max_examples=100, deadline=None)
@@ -111,7 +119,11 @@ def test_swapping_the_two_turns_the_sign(rows: list[tuple[bool, float, float]]) 
     if one is None or other is None:
         assert one is None and other is None
         return
-    assert one.difference == pytest.approx(-other.difference) and one.interval[0] == pytest.approx(-other.interval[1])
+    assert one.difference == pytest.approx(-other.difference)
+    if one.interval is None or other.interval is None:
+        assert one.interval is None and other.interval is None and min(sum(labels), len(labels) - sum(labels)) == 1
+    else:
+        assert one.interval[0] == pytest.approx(-other.interval[1])
     assert one.p == pytest.approx(other.p) and (one.p is None or 0 <= one.p <= 1)
 
 
