@@ -63,19 +63,24 @@ class Pictures:
 def ranking_intervals(fake: NDArray[np.bool_], scores: Values, *, seed: int = 0) -> dict[str, Interval | None]:
     """Intervals of ``auc`` and ``average_precision`` of independent pictures; None unless both classes occur.
 
+    Where a class has fewer than :data:`FEW` pictures, or all resamples are the same, as of fakes that all rank above
+    the real ones, Wilson's interval takes their place as in `group_intervals`.
+
     Args:
         fake: (n,) bool.
         scores: (n,) finite.
         seed: of the bootstrap.
     """
-    if fake.size <= MANY:
-        return bootstrap_intervals(fake, scores, seed=seed)
     if not fake.any() or fake.all():
         return {"auc": None, "average_precision": None}
-    return {
-        name: _by_derivative(value, derivative, fake.astype(np.int64))
-        for name, (value, derivative) in _ranking_derivatives(fake, scores).items()
-    }
+    derivatives = _ranking_derivatives(fake, scores)
+    found: dict[str, Interval | None]
+    if fake.size <= MANY:
+        found = bootstrap_intervals(fake, scores, seed=seed)
+    else:
+        found = {name: _by_derivative(*of, fake.astype(np.int64)) for name, of in derivatives.items()}
+    rarer = min(int(fake.sum()), int((~fake).sum()))
+    return {name: _or_wilson(value, found[name], (rarer, rarer)) for name, (value, _) in derivatives.items()}
 
 
 def group_intervals(pictures: Pictures, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Interval | None]:

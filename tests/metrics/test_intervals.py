@@ -98,6 +98,24 @@ def test_degenerate_pictures(many: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert both["auc"] == pytest.approx((0.5 / (0.5 + 1.959964**2), 1.0), abs=1e-4)
 
 
+@pytest.mark.parametrize("many", [5000, 0])
+def test_independent_pictures_make_no_certainty_either(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A perfect, or worst, ranking of pictures without groups has the interval of as many groups of one picture."""
+    monkeypatch.setattr(intervals, "MANY", many)
+    for n_real, n_fake in ((1, 1), (3, 9), (6, 5), (40, 40)):
+        fake = np.array([False] * n_real + [True] * n_fake)
+        for scores in (fake * 0.8 + 0.1, 0.9 - fake * 0.8):
+            found = ranking_intervals(fake, scores)
+            alone = group_intervals(Pictures(fake, fake, scores, [str(n) for n in range(fake.size)]))
+            assert found["auc"] is not None and found["auc"][1] - found["auc"][0] > 0.05
+            assert found["average_precision"] is not None
+            if scores[-1] > scores[0]:
+                lowest = pytest.approx(1 / (1 + 1.959964**2 / min(n_real, n_fake)), abs=1e-4)
+                assert found["auc"][0] == lowest == found["average_precision"][0]
+            assert found["auc"] == pytest.approx(alone["auc"])
+    assert ranking_intervals(np.ones(3, dtype=bool), np.ones(3)) == {"auc": None, "average_precision": None}
+
+
 def people(mixed: int, real: int, fake: int, seed: int = 0, size: int = 4) -> Pictures:
     """People with pictures of both classes, of real ones only and of fakes only; each mostly right or wrong."""
     rng = np.random.default_rng(seed)
