@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -133,6 +133,8 @@ class StageRun:
     """Writes the stage's result."""
     watch: Watch | None = None
     """Of the validation set; None where there is none, or the stage's model gives no verdict."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """What it learns from and what it is made of, each by a hash of its content: a path may come to hold another."""
 
 
 @dataclass(frozen=True)

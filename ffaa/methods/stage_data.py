@@ -22,6 +22,11 @@ class StageData:
     train: TrainingSet
     validation: TrainingSet | None
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each set's file, by the option that names it."""
+        return {"data": self.train.sha256, **({"validation": self.validation.sha256} if self.validation else {})}
+
     def write_facts(self, folder: Path) -> None:
         """Write ``data.json``: of each set its file, its sha256 and how many records it has."""
         facts = {

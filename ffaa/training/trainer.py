@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -18,7 +19,19 @@ from ffaa.backbones.adapter import check_numbers, check_tensors
 from ffaa.config import dump_yaml, load_yaml
 from ffaa.methods.base import Stage, StageRun
 from ffaa.methods.stage_config import ParameterGroup, StageConfig
-from ffaa.runtime import Rank, check_seed, has_bfloat16, locked, make_folder, pick_device, to_plain, write_manifest
+from ffaa.runtime import (
+    Rank,
+    atomic_write_text,
+    check_seed,
+    config_hash,
+    has_bfloat16,
+    locked,
+    make_folder,
+    pick_device,
+    sha256_file,
+    to_plain,
+    write_manifest,
+)
 from ffaa.training.audit import FreezeAudit, refuse_adapted_towers
 from ffaa.training.length_groups import LengthGroups
 from ffaa.training.reports import Speed, group_names, integrations
@@ -30,6 +43,8 @@ from ffaa.types import InputError
 log = logging.getLogger(__name__)
 
 TRAINABLE_FILE = "trainable.safetensors"
+GIVEN = "given.json"
+"""What a run learned from and began with, by hashes, beside its ``train.yaml``."""
 _MAY_DIFFER = {
     *("max_steps", "epochs", "save_steps", "log_steps", "workers", "device", "output", "dry_run", "assume", "resume"),
     *("feature_cache", "feature_cache_gb", "report_to", "sample_steps", "validation_steps"),
@@ -197,7 +212,8 @@ def train(stage: Stage, config: StageConfig) -> Path:
 
     Raises:
         InputError: as the stage's ``prepare``, a group that finds no parameter, a state of something else or made
-            under other options, a folder that cannot be made or that another training is writing to, a full disk.
+            under other options or from other content, a folder that cannot be made or that another training is writing
+            to, a full disk, weights that are no finite numbers any more.
     """
     check_seed(config.seed)
     make_folder(config.output)
@@ -216,12 +232,15 @@ def _train(stage: Stage, config: StageConfig) -> Path:
     run = stage.prepare(config)
     trainer = StageTrainer(run, config, training_arguments(config))
     _refuse_folders_of_their_own(config.output, trainer.args.world_size)
+    given = {**run.given, **_init_hash(config)}
     if last is not None:
         _refuse_other_ranks(trainer, *last)
+        _refuse_other_content(config.output, given)
     count = sum(p.numel() for p in trainer.learning().values())
     log.info("stage %s: %d trainable parameters, %d samples", stage.name, count, len(run.train))  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
         dump_yaml(config, config.output / "train.yaml")
+        atomic_write_text(config.output / GIVEN, json.dumps(given, indent=2) + "\n")
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     if run.validation is not None:
         trainer.evaluate()  # which logs what it finds
@@ -244,6 +263,25 @@ def _refuse_other_options(config: StageConfig) -> None:
         if key not in _MAY_DIFFER and before[key] != now[key]:
             raise InputError(
                 f"{config.output} was trained with {key} = {before[key]}, not {now[key]}; give another --output"
+            )
+
+
+def _init_hash(config: StageConfig) -> dict[str, str]:
+    """Of the weights that the stage begins with; beside them lies what other runs may add to."""
+    if config.init is None:
+        return {}
+    weights = sorted([*config.init.glob("*.safetensors"), *config.init.glob("m*/*.safetensors")])
+    return {"init": config_hash({path.relative_to(config.init).as_posix(): sha256_file(path) for path in weights})}
+
+
+def _refuse_other_content(output: Path, given: Mapping[str, str]) -> None:
+    """Raises InputError when the checkpoints in ``output`` were made from other content than lies at the same paths."""
+    path = output / GIVEN
+    before = json.loads(path.read_text()) if path.is_file() else {}  # one of an earlier version has none
+    for name, content in given.items():
+        if before.get(name, content) != content:
+            raise InputError(
+                f"{output} was trained with another content of {name} than is there now; give another --output"
             )
 
 

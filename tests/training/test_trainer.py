@@ -257,6 +257,26 @@ def test_from_the_state_of_the_last_step_no_step_is_taken(data: Path, tmp_path: 
     assert found is not None and found[0].name == "checkpoint-3"
 
 
+def test_going_on_with_other_content_under_the_same_names_is_refused(data: Path, tmp_path: Path) -> None:
+    stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "first", max_steps=2)
+    first = train(stage, config)
+    (data / "answers-of-another.jsonl").write_text("")  # what the stage does not read may come and go
+    train(stage, config)
+    second = replace(config, output=tmp_path / "second", init=first)
+    train(stage, second)
+    weights = first / "mllm" / "adapter_model.safetensors"
+    before = weights.read_bytes()
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(InputError, match="another content of init"):
+        train(stage, second)
+    weights.write_bytes(before)
+    train(stage, second)
+    records = data / "records.jsonl"
+    records.write_text(records.read_text().replace("What is it?", "What is that?"))
+    with pytest.raises(InputError, match="another content of data"):
+        train(stage, config)
+
+
 def test_without_resume_a_folder_with_a_state_is_refused(data: Path, tmp_path: Path) -> None:
     stage, config = find_stage("ffaa", "mllm"), mllm_config(data, tmp_path / "out", max_steps=2)
     train(stage, replace(config, resume=False))

@@ -26,7 +26,7 @@ from ffaa.methods.ffaa.outlines import mids_outline
 from ffaa.methods.ffaa.watched import watch_choices
 from ffaa.methods.stage_config import StageConfig
 from ffaa.methods.stage_data import read_stage_data
-from ffaa.runtime import pick_device, pick_dtype
+from ffaa.runtime import config_hash, pick_device, pick_dtype
 from ffaa.types import InputError
 
 OPTIONS = ("mask_weight", "augment", "image_folder")
@@ -78,7 +78,9 @@ class MidsStage:
         validation = dataset(data.validation, augment=False) if data.validation else None
         taught = MaskTaughtMids(model, mask_weight, config.seed) if mask_weight else model
         watch = watch_choices(model, processor, data.validation) if data.validation else None
-        return StageRun(taught, dataset(data.train, augments), validation, MidsCollator(processor, cache), save, watch)
+        given = {**data.hashes, "model.yaml": config_hash(settings.mids)}
+        train, collate = dataset(data.train, augments), MidsCollator(processor, cache)
+        return StageRun(taught, train, validation, collate, save, watch, given)
 
     def outline(self, config: StageConfig) -> Outline:
         """For ``--dry_run``."""

@@ -37,7 +37,7 @@ from ffaa.methods.ffaa.warmup import PROJECTOR_FILE
 from ffaa.methods.ffaa.watched import watch_answers
 from ffaa.methods.stage_config import StageConfig
 from ffaa.methods.stage_data import read_stage_data
-from ffaa.runtime import pick_device, pick_dtype
+from ffaa.runtime import config_hash, pick_device, pick_dtype
 from ffaa.types import InputError, Record
 
 IGNORED = -100
@@ -290,7 +290,8 @@ class MllmStage:
             data.write_facts(folder)
 
         watch = watch_answers(mllm, data.validation, settings.max_new_tokens, config.seed) if data.validation else None
-        return StageRun(AnswerModel(peft_model, mixstyle, cache), train, validation, collate, save, watch)
+        given = {**data.hashes, "model.yaml": config_hash(settings.mllm)}
+        return StageRun(AnswerModel(peft_model, mixstyle, cache), train, validation, collate, save, watch, given)
 
     def outline(self, config: StageConfig) -> Outline:
         """For ``--dry_run``."""

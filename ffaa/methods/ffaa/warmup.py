@@ -26,7 +26,7 @@ from ffaa.backbones.mllm import MllmConfig, build_mllm
 from ffaa.backbones.patch_features import patch_features
 from ffaa.config import CONFIGS, load_yaml, model_folder
 from ffaa.data.images import inside, open_mask
-from ffaa.forge.dataset import read_pictures
+from ffaa.forge.dataset import PICTURES, read_pictures
 from ffaa.forge.explain import GREY, OPEN_MOUTH, TURNED, Wording
 from ffaa.forge.facts import level
 from ffaa.forge.forgery import Kind
@@ -35,7 +35,7 @@ from ffaa.forge.regions import EDITABLE
 from ffaa.methods.base import StageRun
 from ffaa.methods.ffaa.method import FfaaConfig
 from ffaa.methods.stage_config import StageConfig
-from ffaa.runtime import pick_device, pick_dtype
+from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_file
 
 PROJECTOR_FILE = "projector.safetensors"
 
@@ -191,7 +191,10 @@ class ProjectorStage:
             weights = {name: value.contiguous() for name, value in model.folded(sample, embedding_std).items()}
             save_file(weights, folder / PROJECTOR_FILE)
 
-        return StageRun(model, train, validation, stack, save)
+        sets = {"data": config.data, "validation": config.validation}
+        given = {name: sha256_file(folder / PICTURES) for name, folder in sets.items() if folder}
+        given |= {"model.yaml": config_hash(settings.mllm), "wording.yaml": config_hash(wording)}
+        return StageRun(model, train, validation, stack, save, given=given)
 
 
 def stack(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
