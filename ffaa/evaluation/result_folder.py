@@ -31,6 +31,8 @@ PREDICTIONS, TIMINGS, SUMMARY, CONFIG, MANIFEST = (
 )  # fmt: skip
 EXPLANATION = "explanation.json"
 """How true the answers are, as scripts/score_answers.py found them."""
+_CLOSED = ".closed"
+"""In the first folder of a launch: one of its ranks has summed up for all."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ def start(job: Job, rank: Rank) -> Begun:
         write_manifest(folder / MANIFEST, **config, n_pictures=len(job.benchmark.items))
         dump_yaml(config, folder / CONFIG)
         done = set()
-    # Its absence says that the run is not over.
-    (folder / SUMMARY).unlink(missing_ok=True)
+    # Their absence says that the run is not over.
+    for name in (SUMMARY, _CLOSED):
+        (folder / name).unlink(missing_ok=True)
     return Begun(done, size)
 
 
@@ -129,15 +132,19 @@ def close(jobs: Sequence[Job]) -> list[dict[str, Any]] | None:
         The summaries in the order of the jobs, on the rank that is the last to end; None on the others.
     """
     # One lock for all jobs, so that one rank alone finds all complete and not yet closed.
+    closed = jobs[0].folder / _CLOSED
     with locked(jobs[0].folder, ".closing", wait=True):
-        if all((job.folder / SUMMARY).is_file() for job in jobs):
+        # Not the summaries: `rescore` may have made them of a run in progress, which lack the pictures since then.
+        if closed.exists():
             return None
         for job in jobs:
             if len(_lines(job.folder)) < len(job.benchmark.items):
                 return None
         for job in jobs:
             _merge(job)
-        return [rescore(job.folder) for job in jobs]
+        summaries = [rescore(job.folder) for job in jobs]
+        closed.touch()
+        return summaries
 
 
 @dataclass(frozen=True)

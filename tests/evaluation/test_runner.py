@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,18 @@ def test_metrics_are_made_again_without_torch(benchmark_set: Benchmark, tmp_path
         f"rescore(Path({str(tmp_path / 'out')!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)
+
+
+def test_a_summary_made_while_a_run_goes_on_is_not_taken_for_its_end(benchmark_set: Benchmark, tmp_path: Path) -> None:
+    class ScoredMeanwhile(ToyMethod):
+        def analyze(self, requests: Sequence[Request]) -> list[Analysis]:
+            if self.blocks:
+                assert rescore(tmp_path / "out")["n"] < len(benchmark_set.items)
+            return super().analyze(requests)
+
+    summary = run(ScoredMeanwhile(), benchmark_set, tmp_path / "out", SETTINGS)
+    assert summary["n"] == len(benchmark_set.items)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 
 
 @pytest.mark.parametrize("block_size", [0, -1])
