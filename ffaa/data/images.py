@@ -6,13 +6,13 @@ import functools
 import io
 import logging
 import struct
-import warnings
 import zlib
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from ffaa.data.decoder_warnings import logged_as
 from ffaa.types import InputError
 
 logger = logging.getLogger(__name__)
@@ -79,13 +79,8 @@ def decode_image(data: bytes, name: str = "picture") -> Image.Image:
     """As `open_image` for the bytes of a file; ``name`` stands in messages."""
     if not data:
         raise InputError(f"the file is empty: {name}")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        image = _upright_rgb(_loaded(data, name), name)
-    for warning in caught:  # of damaged metadata; not of size, for which this module has a limit of its own
-        if not issubclass(warning.category, Image.DecompressionBombWarning):
-            logger.warning("%s: %s", name, warning.message)
-    return image
+    with logged_as(name):
+        return _upright_rgb(_loaded(data, name), name)
 
 
 def open_mask(path: str | Path) -> np.ndarray:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from ffaa.data import images
 from ffaa.data.images import decode_image, find_images, inside, open_image, open_mask
 from ffaa.types import InputError
 
@@ -134,6 +138,38 @@ def test_damaged_exif_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     data = _encoded(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
     assert decode_image(data, "photo.jpg").size == (8, 8)
     assert "photo.jpg: Corrupt EXIF data" in caplog.text
+
+
+def test_threads_log_under_their_own_names_and_leave_the_filters(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _encoded(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    decode_image(data, "before.jpg")
+    filters, shown = list(warnings.filters), warnings.showwarning
+    both, over = threading.Barrier(2), threading.Event()
+    loaded = images._loaded
+
+    def overlapping(data: bytes, name: str) -> Image.Image:
+        both.wait(timeout=60)
+        if name == "b.jpg":
+            assert over.wait(timeout=60)
+        return loaded(data, name)
+
+    monkeypatch.setattr(images, "_loaded", overlapping)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(decode_image, data, name) for name in ("a.jpg", "b.jpg"))
+        first.result(timeout=60)
+        over.set()
+        second.result(timeout=60)
+    assert warnings.filters == filters and warnings.showwarning is shown
+    for name in ("before.jpg", "a.jpg", "b.jpg"):
+        assert f"{name}: Corrupt EXIF data" in caplog.text
+
+
+def test_warnings_of_others_are_shown_as_ever(recwarn: pytest.WarningsRecorder) -> None:
+    decode_image(_encoded(Image.new("RGB", (8, 8))))
+    warnings.warn("mine", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in recwarn.list] == ["mine"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
