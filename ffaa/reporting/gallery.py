@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,15 @@ Files = Sequence[Mapping[str, Shown]]
 
 
 def find_files(runs: Sequence[Run], places: Places) -> Files:
-    """Picture, mask and heat maps of every line of every run, as far as they exist."""
+    """Picture, mask and heat maps of every line of every run, as far as they exist.
+
+    Heat maps are named by a picture's stem alone: where several pictures of a run share one, none of them gets any.
+    """
     known: dict[tuple[str, str], Shown] = {}
     found = []
     for run, heat in zip(runs, places.heat_maps, strict=True):
         folder, has_heat, files = places.benchmarks.get(run.benchmark), heat.is_dir(), {}
+        stems = Counter(Path(line["id"]).stem for line in run.lines)
         for line in run.lines:
             key = run.benchmark, line["id"]
             if key not in known:
@@ -68,7 +73,8 @@ def find_files(runs: Sequence[Run], places: Places) -> Files:
                     if folder is None
                     else Shown(picture_of(folder, line["id"]), mask_of(folder, line["id"]))
                 )
-            maps = tuple(heat_maps_of(heat, line["id"])) if has_heat else ()
+            has_own = has_heat and stems[Path(line["id"]).stem] == 1
+            maps = tuple(heat_maps_of(heat, line["id"])) if has_own else ()
             files[line["id"]] = Shown(known[key].picture, known[key].mask, maps)
         found.append(files)
     return found

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from ffaa.reporting import thumbnails
+from ffaa.reporting.gallery import Places, find_files
+from ffaa.reporting.report_run import Run
 from ffaa.reporting.thumbnails import HEAT, MASK, SIDES, Source, heat_maps_of, make_thumbnails, mask_of, picture_of
 from ffaa.types import InputError
 
@@ -64,3 +66,12 @@ def test_files_belong_to_a_picture_by_name_and_stay_below_their_folder(tmp_path:
         "a_heat2.png",
     ]
     assert all(source.kind == HEAT for source in heat_maps_of(tmp_path / "heat", "a.jpg"))
+
+
+def test_pictures_of_one_stem_do_not_get_each_others_heat_maps(tmp_path: Path) -> None:
+    ids = ["real/vid1/000.png", "fake/vid9/000.png", "b.jpg", "b.png", "c.jpg"]
+    for stem in ("000", "b", "c"):
+        noise(tmp_path / "heat" / f"{stem}_heat1.png")
+    run = Run(tmp_path / "run", "toy", [{"id": name, "status": "ok"} for name in ids], {})
+    (found,) = find_files([run], Places({"toy": None}, [tmp_path / "heat"]))
+    assert [name for name in ids if found[name].heat_maps] == ["c.jpg"]
