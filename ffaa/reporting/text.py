@@ -49,7 +49,7 @@ def format_finding(finding: Finding) -> str:
     path = _printable(str(finding.path).replace("\n", "\r"))
     title = path + (f" (face {finding.face} of {finding.faces})" if finding.faces > 1 else "")
     if finding.analysis is None:
-        return f"{title}\nfailed: {finding.error}\n"
+        return f"{title}\nfailed: {_printable(str(finding.error))}\n"
     here = Path.cwd()
     shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in finding.heat_maps]
     maps = [f"Heat map: {path}" for path in shown]

@@ -45,6 +45,11 @@ def test_a_finding_names_its_file_and_face() -> None:
     assert format_finding(Finding(Path("a.jpg"), error="no face found")) == "a.jpg\nfailed: no face found\n"
 
 
+def test_an_error_that_names_a_file_sends_nothing_to_the_terminal() -> None:
+    shown = format_finding(Finding(Path("a.jpg"), error="cannot read \x1b]0;title\x07.jpg"))
+    assert shown == "a.jpg\nfailed: cannot read \N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}.jpg\n"
+
+
 def test_a_calibrated_analysis_shows_its_probability_and_says_when_it_does_not_know() -> None:
     certain = Analysis(Verdict.FAKE, 0.75, (FAKE,), probability=0.9123, uncertain=False)
     assert format_analysis(certain).endswith("\nP(fake): 0.9123")
