@@ -56,6 +56,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.source and (self.mids is None or self.to == "hf"):
             raise InputError("give what is to be converted: --source, or --mids for a selector alone")
+        if self.mids is not None and self.to == "hf":
+            raise InputError("a plain folder (--to hf) holds no selector: leave out --mids, or --to checkpoint")
         if self.out == Path():
             raise InputError("give the folder that is to be made: --out")
         if not self.shard_gb > 0:
@@ -99,7 +101,7 @@ def convert(options: Options, config: FfaaConfig, new: Path) -> dict[str, Accoun
     source = find_source(options.source) if options.source else None
     if source is not None and (source / "mllm").is_dir():
         raise InputError(f"{source} is a checkpoint of this project already; --to hf takes it out")
-    mids = options.mids or (source / "mids.pth" if source and (source / "mids.pth").is_file() else None)
+    mids = selector_file(options)
     selector = convert_selector(options, config, mids, new, accounts) if mids else None
     if source is not None:
         (new / "mllm").mkdir()
@@ -114,6 +116,14 @@ def convert(options: Options, config: FfaaConfig, new: Path) -> dict[str, Accoun
         )
         write_facts(options, config, selector, new)
     return accounts
+
+
+def selector_file(options: Options) -> Path | None:
+    """The published selector that is converted: what ``--mids`` names, or what lies in the source; None without one."""
+    if options.mids is not None or options.to == "hf" or not options.source:
+        return options.mids
+    beside = find_source(options.source) / "mids.pth"
+    return beside if beside.is_file() else None
 
 
 def convert_selector(
@@ -203,10 +213,11 @@ def dtype_of(name: str) -> torch.dtype | None:
 
 def write_report(accounts: dict[str, Account], options: Options, new: Path) -> None:
     """``conversion.json``: every tensor of the source by name, and the hashes of the written weights."""
+    mids = selector_file(options)
     report = {
         "source": told(options.source),
         "base": told(options.base),
-        "mids": options.mids.name if options.mids else None,
+        "mids": mids.name if mids else None,
         "git_revision": git_revision(),
         "parts": {name: vars(account) for name, account in accounts.items()},
         "sha256": {file.relative_to(new).as_posix(): sha256_file(file) for file in sorted(new.rglob("*.safetensors"))},

@@ -84,6 +84,7 @@ def test_published_weights_become_a_checkpoint(
     for part, tensors in (("mllm", published.weights()), ("mids", torch.load(source / "mids.pth", weights_only=True))):
         account = report["parts"][part]
         assert account["used"].keys() | account["dropped"].keys() == tensors.keys()
+    assert report["mids"] == "mids.pth"
     assert str(tmp_path) not in (out / "conversion.json").read_text() + (out / "checkpoint.json").read_text()
     facts = read_checkpoint(out)
     assert facts["method"] == "ffaa" and facts["bases"].keys() == {"mids.vision", "mids.text"}
@@ -232,6 +233,11 @@ def test_a_failure_midway_leaves_the_earlier_output(
         run(monkeypatch, convert_checkpoint, source=broken, model=model, out=out)
     assert (out / "conversion.json").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "out"]
+
+
+def test_a_selector_is_not_ignored_where_a_plain_folder_is_made() -> None:
+    with pytest.raises(InputError, match="leave out --mids"):
+        convert_checkpoint.Options(source="a", mids=Path("mids.pth"), to="hf", out=Path("b"))
 
 
 def test_usage_is_one_line(tmp_path: Path) -> None:
