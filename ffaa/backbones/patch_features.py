@@ -14,8 +14,10 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 from transformers import CLIPImageProcessor, CLIPVisionModel
 
-from ffaa.backbones.vision import Source, hidden_states, load_vision_tower
+from ffaa.backbones.identity import base_hash
+from ffaa.backbones.vision import Source, hidden_states, load_vision_tower, resolve_source
 from ffaa.data.images import open_image
+from ffaa.runtime import locked, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +30,39 @@ def patch_features(
     """Hidden states of the patches at ``layers`` (indices as in LLaVA's ``vision_feature_layer``), concatenated.
 
     Returns a memory-mapped float16 array (pictures, patches, len(layers) * width), kept in the folder ``cache`` under a
-    name made of the pictures, the tower and the settings, so that a changed set is computed anew.
+    name made of the pictures, the tower, its weights and the settings, so that a changed set is computed anew. Of two
+    processes that want the same one computes, and the other waits for it.
+
+    Raises:
+        InputError: the tower or a picture cannot be had; the folder cannot be made.
     """
     tower_name = vision if isinstance(vision, str) else dict(vision)
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in images]
-    key = json.dumps([*files, tower_name, image_size, *layers])
+    key = json.dumps([*files, tower_name, _weights_of(vision), image_size, *layers])
     path = cache / f"{hashlib.sha256((key + str(dtype)).encode()).hexdigest()[:16]}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path, mmap_mode="r"))
-    cache.mkdir(parents=True, exist_ok=True)
-    tower = load_vision_tower(vision, image_size).to(dtype).eval()
+    if not path.is_file():
+        make_folder(cache)
+        with locked(cache, f".{path.stem}.lock", wait=True):
+            if not path.is_file():  # another process may have made it meanwhile
+                _compute(images, path, load_vision_tower(vision, image_size).to(dtype).eval(), image_size, layers)
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _weights_of(vision: Source) -> str | None:
+    """What names the tower's weights; None of a mapping, whose numbers follow from itself."""
+    if not isinstance(vision, str):
+        return None
+    found = base_hash(resolve_source(vision))
+    if found is None:
+        load_vision_tower(vision)  # of the hub and not fetched yet: this does
+        found = base_hash(resolve_source(vision))
+    return found
+
+
+def _compute(
+    images: Sequence[Path], path: Path, tower: CLIPVisionModel, image_size: int, layers: Sequence[int]
+) -> None:
+    """Write the features to ``path``, which is there whole or not at all."""
     patches = (image_size // tower.config.patch_size) ** 2
     partial = path.with_suffix(".partial")
     shape = (len(images), patches, len(layers) * tower.config.hidden_size)
@@ -47,7 +72,6 @@ def patch_features(
         out[start : start + len(block)] = _forward(tower, block, image_size, layers)
     out.flush()
     partial.rename(path)
-    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 @torch.inference_mode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,30 @@ def test_features_are_computed_once_and_anew_for_other_pictures_or_settings(
     Image.new("RGB", (40, 40)).save(images[0])
     os.utime(images[0], ns=(1, 1))
     assert not np.array_equal(_features(images, cache)[0], first[0]) and len(loads) == 5
+
+
+def test_features_of_other_weights_under_the_same_name_are_computed_anew(images: list[Path], tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        load_vision_tower(TINY, seed=seed).save_pretrained(tmp_path / "tower")
+        found.append(_features(images, tmp_path / "cache", vision=str(tmp_path / "tower")))
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_of_two_that_want_the_same_features_one_computes(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+
+    def slow(*args: Any) -> Any:
+        loads.append(args)
+        time.sleep(0.5)
+        return load_vision_tower(*args)
+
+    monkeypatch.setattr(module, "load_vision_tower", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: _features(images, tmp_path / "cache"), range(2))
+    assert np.array_equal(one, other) and len(loads) == 1
 
 
 def test_an_interrupted_computation_leaves_no_result(
