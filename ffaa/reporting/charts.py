@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import chain, groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -195,9 +196,11 @@ def level_chart(levels: Sequence[float], series: Sequence[Series], title: str) -
         px, py = frame.at(x, 0)
         body += f'<text class="tick" x="{px:.1f}" y="{py + 14:.1f}" text-anchor="middle">{level:g}</text>'
     for one in series:
-        known = [(x, value) for x, value in zip(across, one.points, strict=True) if value is not None]
-        body += frame.line(known, f"line {one.css}")
-        for place in known:
+        # A part of the line for each row of neighbours that have a value.
+        places = zip(across, one.points, strict=True)
+        parts = [list(part) for known, part in groupby(places, lambda place: place[1] is not None) if known]
+        body += "".join(frame.line(part, f"line {one.css}") for part in parts)
+        for place in chain.from_iterable(parts):
             px, py = frame.at(*place)
             body += f'<circle class="dot {one.css}" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>'
     body += (

@@ -47,6 +47,8 @@ def test_a_radar_has_gaps_and_hollow_points() -> None:
 def test_levels_without_a_value_are_left_out() -> None:
     chart = level_chart([0, 1, 5], [Series("ACC", [0.9, None, 0.5])], "jpeg")
     assert len(drawn(chart, "dot")) == 2
+    gap = level_chart([0, 1, 2, 3, 4], [Series("ACC", [0.9, 0.8, None, 0.7, 0.6])], "jpeg")
+    assert [len(line.get("points", "").split()) for line in drawn(gap, "line")] == [2, 2]
     assert level_chart([3], [Series("ACC", [0.9])], "one level") and level_chart([], [], "no level")
 
 
