@@ -8,6 +8,7 @@ on. The JSON maps each corruption to its levels (0: the pictures as they are), a
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ffaa.runtime import (
     EXIT_DONE,
     EXIT_PARTIAL,
     PROJECT_ROOT,
+    Rank,
     atomic_write_text,
     closest,
     config_hash,
@@ -220,15 +222,13 @@ def draw(found: Mapping[str, Mapping[str, Any]], title: str, file: Path) -> None
     figure, axes = plt.subplots(down, across, figsize=(2.6 * across, 2.2 * down), sharey=True, squeeze=False)
     for axis, (name, curve) in zip(axes.flat, found.items(), strict=False):
         for key, colour in (("acc", "#1b6ca8"), ("auc", "#c8553d")):
-            points = [
-                (level, value, interval or (value, value))
-                for level, value, interval in zip(curve["levels"], curve[key], curve[f"{key}_interval"], strict=True)
-                if value is not None
-            ]
-            at = [level for level, _, _ in points]
-            axis.plot(at, [100 * value for _, value, _ in points], "o-", color=colour, ms=3, label=key.upper())
-            low, high = ([100 * band[side] for _, _, band in points] for side in (0, 1))
-            axis.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+            # no number where there is no figure: matplotlib leaves a gap there
+            values = [math.nan if value is None else 100 * value for value in curve[key]]
+            intervals = zip(values, curve[f"{key}_interval"], strict=True)
+            bands = [[100 * end for end in band] if band else [value, value] for value, band in intervals]
+            axis.plot(curve["levels"], values, "o-", color=colour, ms=3, label=key.upper())
+            low, high = ([band[side] for band in bands] for side in (0, 1))
+            axis.fill_between(curve["levels"], low, high, color=colour, alpha=0.15, lw=0)
         axis.set_title(name, fontsize=9)
         axis.axhline(50, color="0.7", lw=0.8)
         axis.set_xticks(curve["levels"])
@@ -252,6 +252,8 @@ def usable(folder: Path) -> Path:
 
 def main() -> int:
     options = parse(Options, prog="robustness.py", description=__doc__ or "")
+    if (count := Rank.of_this_process().count) > 1:  # of several, only the last to end has results to draw
+        raise InputError(f"robustness.py works in one process, not in {count}: start it with python, without torchrun")
     names, levels = options.names, options.strengths
     if options.out:
         usable(options.out)  # not only after hours of analysing

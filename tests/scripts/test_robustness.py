@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,35 @@ def test_a_sweep_writes_curves_that_a_second_call_finds(
 def test_bad_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(tmp_path, monkeypatch, argument)
+
+
+def test_several_processes_are_refused_before_anything_is_analysed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_benchmark(tmp_path / "benchmark", 4, "toy_two")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="works in one process, not in 2"):
+        call(tmp_path, monkeypatch, "--corruptions=jpeg", "--levels=1")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_level_without_a_figure_is_a_gap_in_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    plotted: list[list[float]] = []
+    plot = Axes.plot
+
+    def seen(axis: Axes, levels: list[int], values: list[float], *more: Any, **how: Any) -> Any:
+        plotted.append(values)
+        return plot(axis, levels, values, *more, **how)
+
+    monkeypatch.setattr(Axes, "plot", seen)
+    shares, bands = [0.9, None, 0.5], [[0.8, 0.95], None, None]
+    curve = {"levels": [0, 1, 2], "acc": shares, "acc_interval": bands, "auc": shares, "auc_interval": bands}
+    robustness.draw({"jpeg": curve}, "toy", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").is_file()
+    assert all(values[0] == 90 and math.isnan(values[1]) and values[2] == 50 for values in plotted) and plotted
 
 
 def test_sweeps_add_to_one_file_and_spare_others(
