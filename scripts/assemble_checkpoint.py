@@ -89,10 +89,10 @@ def _known(file: Path) -> dict[str, Any]:
 
 def save_processor(mllm: Mllm, folder: Path) -> None:
     """Tokenizer, picture settings and the chat template that was trained with, as transformers saves and loads them."""
-    from ffaa.backbones.templates import OWN, chat_template
+    from ffaa.backbones.templates import OWN, adds_bos, chat_template
 
     if mllm.config.template != OWN:  # a base may bring another
-        mllm.processor.chat_template = chat_template(mllm.template)
+        mllm.processor.chat_template = chat_template(mllm.template, bos=adds_bos(mllm.tokenizer))
     mllm.processor.save_pretrained(folder)
 
 

@@ -96,6 +96,19 @@ def test_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     load_method("ffaa", model_dir=out, checkpoint=out, device="cpu")  # its own model.yaml is enough
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_chat_template_begins_with_the_tokenizers_first_token_where_that_adds_one(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ffaa.backbones import templates
+
+    monkeypatch.setattr(templates, "adds_bos", lambda tokenizer: first)
+    mllm = build_mllm(load_yaml(TINY / "model.yaml", FfaaConfig).mllm)
+    assemble_checkpoint.save_processor(mllm, tmp_path)
+    saved = (tmp_path / "chat_template.jinja").read_text()
+    assert saved.startswith("{{ bos_token }}") == first
+
+
 def test_other_files_stay_and_a_calibration_of_other_weights_goes(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
