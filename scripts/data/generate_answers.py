@@ -85,6 +85,7 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
     """Generate what is still missing; returns the file with all triples."""
     from ffaa.backbones.adapter import load_mllm
     from ffaa.backbones.generation import GenerationSettings, TransformersEngine
+    from ffaa.methods.checkpoint import base_hashes, bases_beneath
     from ffaa.methods.ffaa.method import FfaaConfig
     from ffaa.methods.ffaa.triples import generate_triples
     from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_file, sha256_folder
@@ -93,8 +94,11 @@ def answer_all(options: Options, records: Sequence[Record]) -> Path:
     settings = load_yaml(model_folder(options.method, options.model) / "model.yaml", FfaaConfig)
     device = pick_device(options.device)
     mllm = load_mllm(settings.mllm, options.checkpoint, dtype=pick_dtype(options.dtype, device), device=device)
+    # After loading, since a base of the hub is known by its files once they were fetched.
+    bases = base_hashes(bases_beneath(settings.mllm, options.checkpoint), options.checkpoint)
+    weights = [sha256_folder(options.checkpoint / "mllm"), bases]
     # The file is named by the model and its settings, each line by its picture: no other's answers are ever mixed in.
-    made_by = [sha256_folder(options.checkpoint / "mllm"), settings.mllm, options.temperature, options.max_new_tokens]
+    made_by = [*weights, settings.mllm, options.temperature, options.max_new_tokens]
     triples = options.data / f"triples-{config_hash([*made_by, options.seed, str(mllm.model.dtype)])}.jsonl"
     if options.fresh:
         triples.unlink(missing_ok=True)

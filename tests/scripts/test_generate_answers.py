@@ -115,6 +115,16 @@ def test_another_models_answers_stand_beside_the_first(first: Path, monkeypatch:
     assert len(read_records(first.parent / "data" / "answers-seed1.jsonl")) == 2
 
 
+def test_answers_on_another_base_are_not_taken_up(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffaa.methods import checkpoint
+
+    scripted = Scripted(monkeypatch)
+    assert generate(first, monkeypatch) == 0
+    monkeypatch.setattr(checkpoint, "tower_hash", lambda source: "other weights")
+    assert generate(first, monkeypatch) == 0
+    assert scripted.asked == 2 * PICTURES and len(list(first.parent.glob("data/triples-*.jsonl"))) == 2
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
