@@ -82,10 +82,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Decided:
-    """One way to decide: a verdict and P(fake) for each picture."""
+    """One way to decide: a verdict and P(fake) for each picture; None where it ranks no pictures."""
 
     verdicts: Sequence[str]
-    scores: Sequence[float]
+    scores: Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,16 @@ def majority(analyses: Sequence[Analysis]) -> Decided:
 
 
 def best_possible(analyses: Sequence[Analysis], labels: Sequence[str]) -> Decided:
-    """What a selector that is always right could reach: the truth, wherever one of the answers says it."""
+    """What a selector that is always right could reach: the truth, wherever one of the answers says it.
+
+    It has no score: MIDS's belongs to the answer that MIDS chose.
+    """
     return Decided(
         [
             label if any(answer.verdict == label for answer in one.answers) else one.verdict
             for one, label in zip(analyses, labels, strict=True)
         ],
-        [one.score for one in analyses],
+        None,
     )
 
 
@@ -265,10 +268,13 @@ def check_names(options: Options) -> None:
 
 def row(asked: Asked, way: Decided, others: Mapping[str, Decided]) -> dict[str, Any]:
     """Figures of one way, and its AUC less that of each of some others; intervals by person or video."""
-    found = decision_metrics(asked.labels, list(way.verdicts), list(way.scores), groups=asked.groups)
+    found = decision_metrics(asked.labels, list(way.verdicts), way.scores, groups=asked.groups)
+    if way.scores is None:
+        return {**found, "auc_gain": {}}
     fake = np.array([label == "fake" for label in asked.labels])
     own = Pictures(fake, fake, np.array(way.scores), asked.groups)
-    gains = {title: paired_auc_difference(own, np.array(other.scores)) for title, other in others.items()}
+    scores = {title: other.scores for title, other in others.items()}
+    gains = {title: paired_auc_difference(own, np.array(of)) for title, of in scores.items() if of is not None}
     return {**found, "auc_gain": gains}
 
 

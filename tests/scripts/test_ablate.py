@@ -45,7 +45,11 @@ def test_a_vote_of_parsed_answers() -> None:
 
 def test_the_best_selector_is_right_where_any_answer_is() -> None:
     way = ablate.best_possible([analysis([REAL, FAKE]), analysis([REAL, REAL])], ["fake", "fake"])
-    assert way.verdicts == ["fake", REAL]
+    assert way.verdicts == ["fake", REAL] and way.scores is None
+    asked = ablate.Asked([Request(Image.new("RGB", (8, 8)))] * 2, ["fake", "real"], ["a", "b"], [])
+    figures = ablate.row(asked, way, {ablate.BASE: ablate.Decided([FAKE, REAL], [0.9, 0.1])})
+    assert figures["auc"] is None and figures["accuracy"] == 1.0
+    assert ablate.shown("way", figures).endswith("] | – | – | – |")
 
 
 def test_the_free_answer_is_scored_where_it_first_decides() -> None:
