@@ -17,16 +17,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ffaa.config import parse
-from ffaa.data.benchmark import load_benchmark
+from ffaa.config import parse, read_json
+from ffaa.data.benchmark import Benchmark, load_benchmark
 from ffaa.data.images import open_image
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
+from ffaa.metrics.kept import check_replaceable
 from ffaa.metrics.rules import majority_vote
 from ffaa.reporting.grids import signed, slug, with_interval
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, to_plain
+from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, sha256_folder, to_plain
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Options:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16, of the language model."""
     out: Path | None = None
-    """Where the figures go; by default results/ablation/<benchmark>.json, with `only` in the name where it is given."""
+    """Where the figures go, with what they were made from; a file of other settings, weights or pictures is not
+    replaced. By default results/ablation/<benchmark>.json, with `only` in the name where it is given."""
 
     def __post_init__(self) -> None:
         if self.block_size < 1 or self.limit == 0 or self.limit < -1:
@@ -74,6 +76,12 @@ class Options:
     def named(self) -> list[str]:
         """The texts of ``only``."""
         return [text.strip() for text in self.only.split(",") if text.strip()]
+
+    @property
+    def file(self) -> Path:
+        """Where the figures go."""
+        part = f"-{slug(' '.join(self.named))}" if self.named else ""  # beside the whole table, not over it
+        return self.out or PROJECT_ROOT / "results" / "ablation" / f"{Path(self.benchmark).name}{part}.json"
 
     def wants(self, name: str) -> bool:
         """Whether a way to decide is to be shown; all are where none is named."""
@@ -226,22 +234,53 @@ OF_SAME_WEIGHTS: Mapping[str, Way] = {
 """What needs nothing but the checkpoint, by name."""
 
 
-def ask(options: Options) -> tuple[Asked, Mids]:
-    """The benchmark's pictures with kept or new answers, and the checkpoint's own MIDS."""
+def made_from(options: Options, benchmark: Benchmark, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the figures depend on; ``fingerprint`` is the checkpoint's."""
+    from ffaa.evaluation.runner import data_fingerprint
+    from ffaa.runtime import pick_device, pick_dtype
+
+    variants = {
+        variant.title: {"mids": sha256_folder(variant.folder / "mids"), "channel_order": variant.channel_order}
+        for variant in find_variants(options.variants)
+        if options.wants(variant.title)
+    }
+    settings = {
+        "model": options.model,
+        "benchmark": benchmark.name,
+        "limit": options.limit,
+        "only": options.named,
+        "seed": options.seed,
+        # As it was chosen, not "auto": what that is depends on the machine.
+        "dtype": str(pick_dtype(options.dtype, pick_device(options.device))).removeprefix("torch."),
+    }
+    weights = {**fingerprint, **({"variants": variants} if variants else {})}
+    return dict(to_plain({"settings": settings, "fingerprint": weights, "data": data_fingerprint(benchmark)}))
+
+
+def ask(options: Options) -> tuple[Asked, Mids, dict[str, Any]]:
+    """The benchmark's pictures with kept or new answers, the checkpoint's own MIDS, and what all is made from.
+
+    Raises:
+        InputError: the file of figures is there and made from something else, before anything is answered.
+    """
     from ffaa.evaluation.cached_method import load_cached
     from ffaa.methods.ffaa.method import Ffaa
 
-    items = load_benchmark(options.benchmark).items[: options.limit if options.limit > 0 else None]
+    whole = load_benchmark(options.benchmark)
+    items = whole.items[: options.limit if options.limit > 0 else None]
     cached = load_cached(
         options.model, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype, seed=options.seed
     )
     assert isinstance(cached.method, Ffaa) and cached.method.mids is not None
+    made = made_from(options, replace(whole, items=items), cached.fingerprint)
+    if options.file.exists():
+        check_replaceable(options.file, read_json(options.file), made)
     requests = [Request(open_image(item.path), id=item.id) for item in items]
     texts: list[list[GeneratedText]] = []
     for start in tqdm(range(0, len(requests), options.block_size), desc="answers", unit="block"):
         texts += cached.answer(requests[start : start + options.block_size])
     labels, groups = [item.label for item in items], [item.group or item.id for item in items]
-    return Asked(requests, labels, groups, texts), cached.method.mids
+    return Asked(requests, labels, groups, texts), cached.method.mids, made
 
 
 def ways(asked: Asked, mids: Mids, options: Options) -> Iterator[tuple[str, Decided]]:
@@ -290,7 +329,7 @@ def shown(name: str, figures: Mapping[str, Any]) -> str:
 def main() -> int:
     options = parse(Options, prog="ablate.py", description=__doc__ or "")
     check_names(options)
-    asked, mids = ask(options)
+    asked, mids, made = ask(options)
     name = Path(options.benchmark).name
     print(f"{name}: {len(asked.labels)} pictures")
     print(f"| way to decide | ACC | AUC | AUC less {BASE} | AUC less {AS_IS} |\n|---|---|---|---|---|")
@@ -301,10 +340,8 @@ def main() -> int:
         print(shown(title, rows[title]), flush=True)
         if title in (BASE, AS_IS):
             others[title] = way
-    part = f"-{slug(' '.join(options.named))}" if options.named else ""  # beside the whole table, not over it
-    out = options.out or PROJECT_ROOT / "results" / "ablation" / f"{name}{part}.json"
-    atomic_write_text(out, json.dumps(to_plain(rows), indent=2) + "\n")
-    print(f"-> {out}")
+    atomic_write_text(options.file, json.dumps({**made, "rows": to_plain(rows)}, indent=2) + "\n")
+    print(f"-> {options.file}")
     return EXIT_DONE
 
 

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ffaa.config import parse
+from ffaa.config import parse, read_json
 from ffaa.data.faces import FaceDetector, crop_face
 from ffaa.data.images import open_image
 from ffaa.forge.recipe import Recipe, forge_photographs
 from ffaa.metrics.detection import share
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, make_folder, run_door
+from ffaa.metrics.kept import check_replaceable
+from ffaa.runtime import (
+    EXIT_DONE,
+    PROJECT_ROOT,
+    atomic_write_text,
+    config_hash,
+    make_folder,
+    pick_device,
+    pick_dtype,
+    run_door,
+    to_plain,
+)
 from ffaa.types import Analysis, InputError, Request
 
 RECIPE = Recipe(faces="celeba_faces", people="test", seed=109, counts={"real": 20, "blend": 7, "swap": 7, "local": 6})
@@ -36,7 +47,8 @@ class Options:
     block_size: int = 20
     """Pictures answered together."""
     out: Path = PROJECT_ROOT / "results" / "crop" / "agreement.json"
-    """Where the figures go."""
+    """Where the figures go, with what they were made from; a file of other settings, weights or pictures is not
+    replaced."""
     device: str = "auto"
     """auto, cpu or cuda."""
     dtype: str = "auto"
@@ -72,6 +84,23 @@ def compared(kind: str, found: Analysis, known: Analysis) -> dict[str, Any]:
     }
 
 
+def made_from(
+    options: Options, pairs: Sequence[tuple[str, Request, Request]], fingerprint: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that the figures depend on; ``data`` is of the crops themselves, as the faces that were found decide them."""
+    from ffaa.evaluation.cached_method import picture_key
+
+    settings = {
+        "model": options.model,
+        # As it was chosen, not "auto": what that is depends on the machine.
+        "dtype": str(pick_dtype(options.dtype, pick_device(options.device))).removeprefix("torch."),
+        "recipe": RECIPE,
+        "quality": QUALITY,
+    }
+    data = config_hash([(kind, picture_key(found.image), picture_key(known.image)) for kind, found, known in pairs])
+    return dict(to_plain({"settings": settings, "fingerprint": fingerprint, "data": data}))
+
+
 def main() -> int:
     options = parse(Options, prog="measure_crop.py", description=__doc__ or "")
     from ffaa.evaluation.cached_method import load_cached
@@ -81,6 +110,9 @@ def main() -> int:
         pairs = list(photographs(Path(folder)))
     if not pairs:
         raise InputError("no face was found in any photograph")
+    made = made_from(options, pairs, cached.fingerprint)
+    if options.out.exists():
+        check_replaceable(options.out, read_json(options.out), made)
     requests = [request for _, found, known in pairs for request in (found, known)]
     analyses: list[Analysis] = []
     for start in range(0, len(requests), 2 * options.block_size):
@@ -91,7 +123,7 @@ def main() -> int:
     ]
     agreement = share(sum(row["found"] == row["known"] for row in rows), len(rows))
     make_folder(options.out.parent)
-    facts = {"agreement": agreement, "photographs": sum(RECIPE.counts.values()), "rows": rows}
+    facts = {**made, "agreement": agreement, "photographs": sum(RECIPE.counts.values()), "rows": rows}
     atomic_write_text(options.out, json.dumps(facts, indent=2) + "\n")
     low, high = agreement["accuracy_interval"]
     print(f"a face found in {len(rows)} of {facts['photographs']} photographs")

@@ -1,6 +1,7 @@
 """Other ways to decide from the same answers: what is taken away is gone, and nothing else changes."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 from PIL import Image
 
 from ffaa.config import load_yaml, model_folder
+from ffaa.data.benchmark import load_benchmark, write_benchmark
+from ffaa.evaluation import cached_method
+from ffaa.evaluation.runner import data_fingerprint
 from ffaa.methods.ffaa.decision import decide
-from ffaa.methods.ffaa.method import FfaaConfig
+from ffaa.methods.ffaa.method import Ffaa, FfaaConfig
 from ffaa.methods.ffaa.mids import build_mids, save_mids
 from ffaa.types import Analysis, Answer, GeneratedText, InputError, Request, Verdict
 from scripts import ablate
+from tests.reporting.toy_results import Toy
 
 REAL, FAKE, UNPARSED = Verdict.REAL, Verdict.FAKE, Verdict.UNPARSED
 
@@ -125,3 +130,43 @@ def test_a_way_is_held_against_those_named(tmp_path: Path) -> None:
     cells = ablate.shown("way", figures).split(" | ")
     assert cells[3].startswith("+0.0") and cells[4].startswith("+100.0")
     assert ablate.shown("way", ablate.row(asked, good, {})).endswith("| – | – |")
+
+
+class KeptAnswers:
+    """What `load_cached` gives, without a language model."""
+
+    def __init__(self, weights: str) -> None:
+        mids = build_mids(load_yaml(model_folder("ffaa", "tiny") / "model.yaml", FfaaConfig).mids)
+        self.fingerprint = {"mids": weights}
+        self.method = Ffaa(None, mids, fingerprint=self.fingerprint, written_by={})
+        self.asked = 0
+
+    def answer(self, requests: list[Request]) -> list[list[GeneratedText]]:
+        self.asked += len(requests)
+        return [[GeneratedText("Image description: a nose\nAnalysis result: fake", True, 0.9)] * 3 for _ in requests]
+
+
+def test_figures_of_other_settings_or_weights_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Toy(tmp_path).benchmark("toy", 4)
+    folder, out = tmp_path / "benchmark" / "toy", tmp_path / "toy.json"
+    write_benchmark(folder, {f"{n:05d}.jpg": "fake" if n % 2 else "real" for n in range(4)})
+    cached = KeptAnswers("a")
+
+    def run(*options: str) -> None:
+        monkeypatch.setattr(cached_method, "load_cached", lambda *_, **__: cached)
+        arguments = ["--benchmark", str(folder), "--out", str(out), "--only", "no MIDS", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["ablate.py", *arguments, *options])
+        assert ablate.main() == 0
+
+    run()
+    found = json.loads(out.read_text())
+    assert found["settings"]["limit"] == -1 and found["settings"]["dtype"] == "float32" and len(found["rows"]) == 3
+    assert found["fingerprint"] == {"mids": "a"}
+    assert found["data"] == data_fingerprint(load_benchmark(str(folder)))
+    run()
+    with pytest.raises(InputError, match="made with settings {'limit': -1}, not {'limit': 2}; give another --out"):
+        run("--limit", "2")
+    cached = KeptAnswers("b")
+    with pytest.raises(InputError, match="made with fingerprint {'mids': 'a'}, not {'mids': 'b'}"):
+        run()
+    assert cached.asked == 0 and json.loads(out.read_text()) == found
