@@ -62,29 +62,34 @@ def estimates(folder: Path, lines: Sequence[Mapping[str, Any]], options: Options
         InputError: a picture cannot be opened, or kept estimates are not of these pictures.
     """
     kept, data = folder / ATTRIBUTES, read_config(folder).get("data")
-    if kept.is_file() and not options.fresh:
-        return _read_kept(kept, data)
+    faces = _read_kept(kept, data) if kept.is_file() and not options.fresh else {}
+    # Estimates may have been kept when the run had only some of its lines; `data` is of the whole either way.
+    if missing := [line["id"] for line in lines if line["id"] not in faces]:
+        faces |= _estimated(folder, missing, options)
+        values = {name: None if one is None else asdict(one) for name, one in faces.items()}
+        atomic_write_text(kept, json.dumps({"data": data, "faces": values}, indent=1) + "\n")
+    return {name: one for name, one in faces.items() if one is not None}
+
+
+def _estimated(folder: Path, names: Sequence[str], options: Options) -> dict[str, Attributes | None]:
+    """Picture -> estimates anew, None where it shows no face."""
     path_of = {item.id: item.path for item in benchmark_of(folder, options.benchmark_root).items}
-    if unknown := next((line["id"] for line in lines if line["id"] not in path_of), None):
+    if unknown := next((name for name in names if name not in path_of), None):
         raise InputError(f"{folder} holds a picture {unknown!r} that its benchmark does not")
     from ffaa.evaluation.attribute_estimator import AttributeEstimator
 
     estimator = AttributeEstimator()
-    found = {
-        line["id"]: estimator.estimate(open_image(path_of[line["id"]]))
-        for line in tqdm(lines, desc="attributes", unit="picture")
+    return {
+        name: estimator.estimate(open_image(path_of[name])) for name in tqdm(names, desc="attributes", unit="picture")
     }
-    faces = {name: None if one is None else asdict(one) for name, one in found.items()}
-    atomic_write_text(kept, json.dumps({"data": data, "faces": faces}, indent=1) + "\n")
-    return {name: one for name, one in found.items() if one is not None}
 
 
-def _read_kept(file: Path, data: object) -> dict[str, Attributes]:
+def _read_kept(file: Path, data: object) -> dict[str, Attributes | None]:
     found = read_json(file)
     if "faces" not in found or found.get("data") != data:
         raise InputError(f"{file} is not of this result's pictures; --fresh 1 makes it anew")
     try:
-        return {name: Attributes(**values) for name, values in found["faces"].items() if values is not None}
+        return {name: None if values is None else Attributes(**values) for name, values in found["faces"].items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"cannot read {file} ({error}); --fresh 1 makes it anew") from error
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ImageEnhance
+from PIL import Image, ImageEnhance
 
 from ffaa.data.benchmark import load_benchmark, write_benchmark
 from ffaa.data.images import open_image
+from ffaa.evaluation import attribute_estimator
 from ffaa.evaluation.attributes import Attributes
-from ffaa.evaluation.result_folder import Job, RunSettings
+from ffaa.evaluation.result_folder import Job, RunSettings, read_config
 from ffaa.evaluation.runner import run_jobs
 from ffaa.types import Analysis, Answer, InputError, Request, Verdict
 from scripts import score_subgroups
@@ -90,6 +91,26 @@ def test_estimates_are_kept_and_made_once(
         kept.write_text(json.dumps(content))
         with pytest.raises(InputError, match=reason):
             scored(result, monkeypatch)
+
+
+def test_estimates_of_a_part_are_completed(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept when the run was cut: what it has more of now is estimated, the rest is as it was, also by hand."""
+    asked: list[tuple[int, int]] = []
+
+    class Estimator:
+        def estimate(self, image: Image.Image) -> Attributes | None:
+            asked.append(image.size)
+            return Attributes(25, 0.1, 50.0)
+
+    monkeypatch.setattr(attribute_estimator, "AttributeEstimator", Estimator)
+    kept = result / "attributes.json"
+    by_hand = {"p007-fake.png": None, "p007-real.png": {"age": 60, "male": 0.9, "tone": None}}
+    kept.write_text(json.dumps({"data": read_config(result).get("data"), "faces": by_hand}))
+    found = scored(result, monkeypatch)
+    assert found["attributes"]["age"]["under 30"]["n"] == 2 and found["attributes"]["age"]["45 and over"]["n"] == 1
+    faces = json.loads(kept.read_text())["faces"]
+    assert len(asked) == 2 and len(faces) == 4 and {name: faces[name] for name in by_hand} == by_hand
+    assert scored(result, monkeypatch) == found and len(asked) == 2
 
 
 def test_a_forged_picture_is_in_the_group_of_the_face_that_it_shows() -> None:
