@@ -250,6 +250,9 @@ def _train(stage: Stage, config: StageConfig) -> Path:
             run.save(config.output)
     if trainer.is_world_process_zero():
         write_manifest(config.output / "manifest.json", trainable_parameters=count, log=trainer.state.log_history)
+    # A rank that left earlier could die of its open connections, for which a launcher ends the one that still saves.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
     return config.output
 
 
