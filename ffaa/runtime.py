@@ -181,6 +181,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return known[name]
 
 
+def dtype_name(name: str, device: torch.device) -> str:
+    """As `pick_dtype`, by name: what ``auto`` is on this machine, to be written down."""
+    return str(pick_dtype(name, device)).removeprefix("torch.")
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively. A CPU that does not takes many times as long as in float32."""
     if device.type == "cuda":

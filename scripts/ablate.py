@@ -17,17 +17,26 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ffaa.config import parse, read_json
+from ffaa.config import parse
 from ffaa.data.benchmark import Benchmark, load_benchmark
 from ffaa.data.images import open_image
 from ffaa.dialogue.answers import format_answer
 from ffaa.dialogue.answers import parse as read_answer
+from ffaa.evaluation.kept_figures import check_replaceable
 from ffaa.metrics.detection import decision_metrics
 from ffaa.metrics.intervals import Pictures, paired_auc_difference
-from ffaa.metrics.kept import check_replaceable
 from ffaa.metrics.rules import majority_vote
 from ffaa.reporting.grids import signed, slug, with_interval
-from ffaa.runtime import EXIT_DONE, PROJECT_ROOT, atomic_write_text, run_door, sha256_folder, to_plain
+from ffaa.runtime import (
+    EXIT_DONE,
+    PROJECT_ROOT,
+    atomic_write_text,
+    dtype_name,
+    pick_device,
+    run_door,
+    sha256_folder,
+    to_plain,
+)
 from ffaa.types import Analysis, GeneratedText, InputError, Request, Verdict
 
 if TYPE_CHECKING:
@@ -237,7 +246,6 @@ OF_SAME_WEIGHTS: Mapping[str, Way] = {
 def made_from(options: Options, benchmark: Benchmark, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """All that the figures depend on; ``fingerprint`` is the checkpoint's."""
     from ffaa.evaluation.runner import data_fingerprint
-    from ffaa.runtime import pick_device, pick_dtype
 
     variants = {
         variant.title: {"mids": sha256_folder(variant.folder / "mids"), "channel_order": variant.channel_order}
@@ -251,7 +259,7 @@ def made_from(options: Options, benchmark: Benchmark, fingerprint: Mapping[str, 
         "only": options.named,
         "seed": options.seed,
         # As it was chosen, not "auto": what that is depends on the machine.
-        "dtype": str(pick_dtype(options.dtype, pick_device(options.device))).removeprefix("torch."),
+        "dtype": dtype_name(options.dtype, pick_device(options.device)),
     }
     weights = {**fingerprint, **({"variants": variants} if variants else {})}
     return dict(to_plain({"settings": settings, "fingerprint": weights, "data": data_fingerprint(benchmark)}))
@@ -273,8 +281,7 @@ def ask(options: Options) -> tuple[Asked, Mids, dict[str, Any]]:
     )
     assert isinstance(cached.method, Ffaa) and cached.method.mids is not None
     made = made_from(options, replace(whole, items=items), cached.fingerprint)
-    if options.file.exists():
-        check_replaceable(options.file, read_json(options.file), made)
+    check_replaceable(options.file, made)
     requests = [Request(open_image(item.path), id=item.id) for item in items]
     texts: list[list[GeneratedText]] = []
     for start in tqdm(range(0, len(requests), options.block_size), desc="answers", unit="block"):

@@ -15,20 +15,20 @@ from typing import Any
 
 from PIL import Image
 
-from ffaa.config import parse, read_json
+from ffaa.config import parse
 from ffaa.data.faces import FaceDetector, crop_face
 from ffaa.data.images import open_image
+from ffaa.evaluation.kept_figures import check_replaceable
 from ffaa.forge.recipe import Recipe, forge_photographs
 from ffaa.metrics.detection import share
-from ffaa.metrics.kept import check_replaceable
 from ffaa.runtime import (
     EXIT_DONE,
     PROJECT_ROOT,
     atomic_write_text,
     config_hash,
+    dtype_name,
     make_folder,
     pick_device,
-    pick_dtype,
     run_door,
     to_plain,
 )
@@ -93,7 +93,7 @@ def made_from(
     settings = {
         "model": options.model,
         # As it was chosen, not "auto": what that is depends on the machine.
-        "dtype": str(pick_dtype(options.dtype, pick_device(options.device))).removeprefix("torch."),
+        "dtype": dtype_name(options.dtype, pick_device(options.device)),
         "recipe": RECIPE,
         "quality": QUALITY,
     }
@@ -111,8 +111,7 @@ def main() -> int:
     if not pairs:
         raise InputError("no face was found in any photograph")
     made = made_from(options, pairs, cached.fingerprint)
-    if options.out.exists():
-        check_replaceable(options.out, read_json(options.out), made)
+    check_replaceable(options.out, made)
     requests = [request for _, found, known in pairs for request in (found, known)]
     analyses: list[Analysis] = []
     for start in range(0, len(requests), 2 * options.block_size):

@@ -39,7 +39,7 @@ from ffaa.evaluation.runner import (
     write_answers,
 )
 from ffaa.methods.base import Generates
-from ffaa.runtime import PROJECT_ROOT, Rank, config_hash, pick_device, pick_dtype, seed_everything
+from ffaa.runtime import PROJECT_ROOT, Rank, config_hash, dtype_name, pick_device, seed_everything
 from ffaa.types import InputError, Mode
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def _load_method(config: EvalConfig) -> _Loaded:
     model_dir = model_folder(config.method, config.model)
     # With "auto" written down, going on with a run on another machine could mix devices unseen.
     device = pick_device(config.device)
-    dtype = str(pick_dtype(config.dtype, device)).removeprefix("torch.")
+    dtype = dtype_name(config.dtype, device)
     seed_everything(config.seed)
     from ffaa.data.faces import CROP_MARGIN
     from ffaa.methods import load_method

@@ -134,7 +134,7 @@ class StageRun:
     watch: Watch | None = None
     """Of the validation set; None where there is none, or the stage's model gives no verdict."""
     given: Mapping[str, str] = field(default_factory=dict)
-    """What it learns from and what it is made of, each by a hash of its content: a path may come to hold another."""
+    """What it learns from, begins with and is made of, by hashes of content: a path may come to hold another."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,16 @@ from ffaa.backbones.mllm import Mllm, MllmConfig
 from ffaa.backbones.quantized import check_quantization
 from ffaa.backbones.templates import Template
 from ffaa.backbones.vision import Source
-from ffaa.runtime import PROJECT_ROOT, Compute, config_hash, pick_device, pick_dtype, sha256_folder, to_plain
+from ffaa.runtime import (
+    PROJECT_ROOT,
+    Compute,
+    config_hash,
+    dtype_name,
+    pick_device,
+    pick_dtype,
+    sha256_folder,
+    to_plain,
+)
 from ffaa.types import InputError
 
 CHECKPOINT_FILE = "checkpoint.json"
@@ -252,7 +261,7 @@ def writer_identity(
     config: MllmConfig, checkpoint: Path | None, settings: GenerationSettings, compute: Compute
 ) -> dict[str, Any]:
     """What an answer depends on besides picture and question; of how it was computed, the precision alone."""
-    precision = str(pick_dtype(compute.dtype, pick_device(compute.device))).removeprefix("torch.")
+    precision = dtype_name(compute.dtype, pick_device(compute.device))
     # Greedy answers of trained weights depend on no seed; random weights are drawn from it.
     seed = settings.seed if settings.temperature or (checkpoint is None and config.base is None) else None
     packed = {"quantize": compute.quantize} if compute.quantize else {}

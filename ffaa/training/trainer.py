@@ -23,12 +23,10 @@ from ffaa.runtime import (
     Rank,
     atomic_write_text,
     check_seed,
-    config_hash,
     has_bfloat16,
     locked,
     make_folder,
     pick_device,
-    sha256_file,
     to_plain,
     write_manifest,
 )
@@ -232,15 +230,14 @@ def _train(stage: Stage, config: StageConfig) -> Path:
     run = stage.prepare(config)
     trainer = StageTrainer(run, config, training_arguments(config))
     _refuse_folders_of_their_own(config.output, trainer.args.world_size)
-    given = {**run.given, **_init_hash(config)}
     if last is not None:
         _refuse_other_ranks(trainer, *last)
-        _refuse_other_content(config.output, given)
+        _refuse_other_content(config.output, run.given)
     count = sum(p.numel() for p in trainer.learning().values())
     log.info("stage %s: %d trainable parameters, %d samples", stage.name, count, len(run.train))  # type: ignore[arg-type]
     if trainer.is_world_process_zero():
         dump_yaml(config, config.output / "train.yaml")
-        atomic_write_text(config.output / GIVEN, json.dumps(given, indent=2) + "\n")
+        atomic_write_text(config.output / GIVEN, json.dumps(run.given, indent=2) + "\n")
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     if run.validation is not None:
         trainer.evaluate()  # which logs what it finds
@@ -267,14 +264,6 @@ def _refuse_other_options(config: StageConfig) -> None:
             raise InputError(
                 f"{config.output} was trained with {key} = {before[key]}, not {now[key]}; give another --output"
             )
-
-
-def _init_hash(config: StageConfig) -> dict[str, str]:
-    """Of the weights that the stage begins with; beside them lies what other runs may add to."""
-    if config.init is None:
-        return {}
-    weights = sorted([*config.init.glob("*.safetensors"), *config.init.glob("m*/*.safetensors")])
-    return {"init": config_hash({path.relative_to(config.init).as_posix(): sha256_file(path) for path in weights})}
 
 
 def _refuse_other_content(output: Path, given: Mapping[str, str]) -> None:

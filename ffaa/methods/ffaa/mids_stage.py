@@ -26,7 +26,7 @@ from ffaa.methods.ffaa.outlines import mids_outline
 from ffaa.methods.ffaa.watched import watch_choices
 from ffaa.methods.stage_config import StageConfig
 from ffaa.methods.stage_data import read_stage_data
-from ffaa.runtime import config_hash, pick_device, pick_dtype
+from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_folder
 from ffaa.types import InputError
 
 OPTIONS = ("mask_weight", "augment", "image_folder")
@@ -79,6 +79,7 @@ class MidsStage:
         taught = MaskTaughtMids(model, mask_weight, config.seed) if mask_weight else model
         watch = watch_choices(model, processor, data.validation) if data.validation else None
         given = {**data.hashes, "model.yaml": config_hash(settings.mids)}
+        given |= {"init": sha256_folder(config.init / "mids")} if config.init else {}
         train, collate = dataset(data.train, augments), MidsCollator(processor, cache)
         return StageRun(taught, train, validation, collate, save, watch, given)
 

@@ -37,7 +37,7 @@ from ffaa.methods.ffaa.warmup import PROJECTOR_FILE
 from ffaa.methods.ffaa.watched import watch_answers
 from ffaa.methods.stage_config import StageConfig
 from ffaa.methods.stage_data import read_stage_data
-from ffaa.runtime import config_hash, pick_device, pick_dtype
+from ffaa.runtime import config_hash, pick_device, pick_dtype, sha256_file, sha256_folder
 from ffaa.types import InputError, Record
 
 IGNORED = -100
@@ -273,12 +273,15 @@ class MllmStage:
         for one in (train, validation):
             if one is not None:
                 one.check_questions(mllm)
-        goes_on = config.init is not None and (config.init / "mllm").is_dir()
-        if config.init is not None and not goes_on:
+        given = {**data.hashes, "model.yaml": config_hash(settings.mllm)}
+        adapter = config.init / "mllm" if config.init and (config.init / "mllm").is_dir() else None
+        if config.init and not adapter:
             load_projector(mllm, config.init / PROJECTOR_FILE)
+            given["init"] = sha256_file(config.init / PROJECTOR_FILE)
         peft_model = attach_lora(mllm, settings.mllm, seed=config.seed)
-        if config.init is not None and goes_on:
-            restore_adapter(peft_model, config.init / "mllm")
+        if adapter:
+            restore_adapter(peft_model, adapter)
+            given["init"] = sha256_folder(adapter)
         for parameter in peft_model.parameters():
             if parameter.requires_grad:  # what learns is kept in full precision, autocast does the rest
                 parameter.data = parameter.data.float()
@@ -290,7 +293,6 @@ class MllmStage:
             data.write_facts(folder)
 
         watch = watch_answers(mllm, data.validation, settings.max_new_tokens, config.seed) if data.validation else None
-        given = {**data.hashes, "model.yaml": config_hash(settings.mllm)}
         return StageRun(AnswerModel(peft_model, mixstyle, cache), train, validation, collate, save, watch, given)
 
     def outline(self, config: StageConfig) -> Outline:

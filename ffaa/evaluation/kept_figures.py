@@ -6,20 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ffaa.config import read_json
 from ffaa.types import InputError
 
 
-def check_replaceable(file: Path, before: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """That the figures in a file are of the same settings, weights and data as those that would take their place.
+def check_replaceable(file: Path, made: Mapping[str, Any]) -> None:
+    """That the figures in a file, if it is there, are of the same settings, weights and data as those to come.
 
     Args:
         file: the JSON file.
-        before: what is in it.
         made: what the new figures are made from (``settings``, ``fingerprint``, ``data``), JSON-ready.
 
     Raises:
-        InputError: the file is of others, or does not say.
+        InputError: the file is of others, or does not say, or cannot be read.
     """
+    if not file.exists():
+        return
+    before = read_json(file)
     for key, value in made.items():
         if before.get(key) != value:
             was, is_now = _apart(before.get(key), value)
